@@ -60,9 +60,7 @@ class Locality(msgspec.Struct, frozen=True, order=True):
         """`us-east-1/us-east-1a` → Locality. Raises ValueError on more than three parts or an empty part before a full one."""
         parts = text.split("/") if text else []
         if len(parts) > 3:
-            raise ValueError(
-                f"locality {text!r} has {len(parts)} parts; write region, region/zone or region/zone/subzone"
-            )
+            raise ValueError(f"locality {text!r} has {len(parts)} parts; write region, region/zone or region/zone/subzone")
         if any(not part for part in parts):
             raise ValueError(f"locality {text!r} has an empty part; write region, region/zone or region/zone/subzone")
         return cls(*parts)

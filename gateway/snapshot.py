@@ -513,9 +513,7 @@ class Snapshot:
         if base is None:
             return Delta(base="", version=self.version, set=tuple(self.parts.values()))
         update = tuple(
-            part
-            for name, part in self.parts.items()
-            if base.parts.get(name) is not part and base.parts.get(name) != part
+            part for name, part in self.parts.items() if base.parts.get(name) is not part and base.parts.get(name) != part
         )
         remove = tuple(name for name in base.parts if name not in self.parts)
         return Delta(base=base.version, version=self.version, set=update, remove=remove)

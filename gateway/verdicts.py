@@ -62,9 +62,7 @@ def difference(old: Verdicts | None, new: Verdicts) -> VerdictsDelta:
         if old.endpoints.get(name) is not inner and old.endpoints.get(name) != inner
     }
     endpoints.update({name: None for name in old.endpoints if name not in new.endpoints})
-    addresses: dict[str, AddressState | None] = {
-        k: s for k, s in new.addresses.items() if old.addresses.get(k) is not s
-    }
+    addresses: dict[str, AddressState | None] = {k: s for k, s in new.addresses.items() if old.addresses.get(k) is not s}
     addresses.update({key: None for key in old.addresses if key not in new.addresses})
     return VerdictsDelta(
         endpoints=endpoints, addresses=addresses, evacuated=None if old.evacuated == new.evacuated else new.evacuated
