@@ -5,7 +5,6 @@ State is handed over by slot, never by queue (STYLE: Watchable). Trio only; one 
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
 from typing import Generic, TypeVar
 
 import trio
@@ -44,14 +43,6 @@ class Watchable(Generic[T]):
         while self._version <= seen:
             await self._changed.wait()
         return self._version, self._value
-
-    async def values(self) -> AsyncIterator[T]:
-        """The current value, then each newer one, skipping those that came and went while the reader was busy."""
-        seen = self._version
-        yield self._value
-        while True:
-            seen, value = await self.newer_than(seen)
-            yield value
 
     def __repr__(self) -> str:
         return f"<Watchable version={self._version} {type(self._value).__name__}>"

@@ -1,0 +1,49 @@
+# Two commands do everything on a fresh machine that has python3 (3.11 or newer) and make: `make demo` and `make test`.
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+STAMP := $(VENV)/installed
+PYTEST_WORKERS ?= 2
+
+.PHONY: help demo test check format bench lock clean
+
+help:
+	@echo "make demo    three clusters on this machine, a region taken away, a table of what happened"
+	@echo "make test    the tests"
+	@echo "make check   format, lint, types, import contracts, tests"
+	@echo "make bench   the benchmarks against Envoy, HAProxy and nginx (minutes; wants a quiet machine with 2 cores)"
+	@echo "make lock    resolve requirements.lock again from pyproject.toml"
+
+$(STAMP): pyproject.toml requirements.lock
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "fedgate needs Python 3.11 or newer; this is " + sys.version.split()[0])'
+	@$(PYTHON) -m venv $(VENV) || { echo "python3 has no venv module (on Debian: apt-get install python3-venv)"; exit 1; }
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes --requirement requirements.lock
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation --editable .
+	@touch $@
+
+demo: $(STAMP)
+	$(BIN)/fedgate demo
+
+test: $(STAMP)
+	$(BIN)/pytest --numprocesses $(PYTEST_WORKERS) --dist loadgroup
+
+check: $(STAMP)
+	$(BIN)/ruff format --check --quiet .
+	$(BIN)/ruff check --quiet .
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+	$(MAKE) test
+
+format: $(STAMP)
+	$(BIN)/ruff format .
+	$(BIN)/ruff check --fix .
+
+bench: $(STAMP)
+	$(BIN)/python -m bench all
+
+lock: $(STAMP)
+	$(BIN)/python -m pip install --quiet uv
+	$(BIN)/uv pip compile --generate-hashes --no-emit-index-url --no-header --all-extras --python-version 3.11 --upgrade --quiet pyproject.toml -o requirements.lock
+
+clean:
+	rm -rf $(VENV) build dist .mypy_cache .ruff_cache .hypothesis .import_linter_cache
