@@ -1,0 +1,57 @@
+"""What a worker makes of the messages on its pipe: three slots that its engine watches.
+
+No I/O. A pipe's first Snapshot is whole; parts that equal those already here stay the same objects, so that an engine that has
+been running reconciles nothing when a new control process begins where the old one ended.
+"""
+
+from __future__ import annotations
+
+from appliance.messages import Keys, Overlay, SnapshotDelta
+from discovery.watch import Watchable
+from gateway.secret import Secret, Secrets
+from gateway.snapshot import Delta, Snapshot, part_name
+from gateway.verdicts import Verdicts, applied
+
+
+class Feed:
+    """The latest Snapshot, Verdicts and keys that control has sent. `version` is "" until the first Snapshot."""
+
+    def __init__(self) -> None:
+        self.snapshots: Watchable[Snapshot] = Watchable(Snapshot())
+        self.verdicts: Watchable[Verdicts] = Watchable(Verdicts())
+        self.secrets: Watchable[Secrets] = Watchable({})
+
+    @property
+    def fed(self) -> bool:
+        """True once there is a Snapshot."""
+        return self.snapshots.version > 0
+
+    def take(self, message: Keys | SnapshotDelta | Overlay) -> None:
+        """Apply one message. Raises ValueError when a Delta does not fit; nothing has changed then, and the whole is needed."""
+        match message:
+            case Keys():
+                self.secrets.set(_keys(self.secrets.value, message))
+            case SnapshotDelta():
+                self.snapshots.set(following(self.snapshots.value, message.delta))
+            case Overlay():
+                verdicts = applied(self.verdicts.value, message.delta)
+                if verdicts != self.verdicts.value:
+                    self.verdicts.set(verdicts)
+
+
+def _keys(old: Secrets, message: Keys) -> Secrets:
+    keys = {} if message.whole else {digest: secret for digest, secret in old.items() if digest not in message.remove}
+    return keys | {digest: Secret(data) for digest, data in message.keys.items()}
+
+
+def following(current: Snapshot, delta: Delta) -> Snapshot:
+    """`current` with the delta, which may be a whole; equal parts keep their objects, and an equal Snapshot is `current` itself.
+
+    Raises ValueError as Snapshot.apply does."""
+    if delta.base:
+        return current.apply(delta)
+    names = {part_name(part) for part in delta.set}
+    result = current.changed(delta.set, [name for name in current.parts if name not in names])
+    if result.version != delta.version:
+        raise ValueError(f"delta promised version {delta.version[:12]}…, applying it gave {result.version[:12]}…")
+    return current if result.version == current.version else result

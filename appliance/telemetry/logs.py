@@ -1,0 +1,58 @@
+"""Logs: events with keys, one line each, to stderr; for people when stderr is a terminal, JSON otherwise.
+
+Configured once per process; the environment's FEDGATE_LOG names another level than info. It can be changed while running (the
+pipe's SetLogLevel).
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import sys
+from typing import Any
+
+import structlog
+
+LEVELS = ("debug", "info", "warning", "error")
+_process = ""
+
+
+def configure(process: str, level: str = "info") -> None:
+    """Make structlog write to stderr. process: supervisor, control, worker: goes into every line."""
+    global _process
+    _process = process
+    set_level(level)
+    if (wanted := os.environ.get("FEDGATE_LOG", level)) != level:
+        try:
+            set_level(wanted)
+        except ValueError as exc:
+            structlog.get_logger().warning("log.level", error=f"FEDGATE_LOG: {exc}", level=level)
+
+
+def set_level(level: str) -> None:
+    """Write events of this level and above from now on. Raises ValueError for a level that is not in LEVELS."""
+    if level not in LEVELS:
+        raise ValueError(f"log level {level!r} does not exist; choose one of {', '.join(LEVELS)}")
+    structlog.configure(
+        processors=[
+            structlog.contextvars.merge_contextvars,
+            _add_process,
+            structlog.processors.add_log_level,
+            structlog.processors.TimeStamper(fmt="iso", utc=True),
+            *_rendering(sys.stderr.isatty()),
+        ],
+        wrapper_class=structlog.make_filtering_bound_logger(getattr(logging, level.upper())),
+        logger_factory=structlog.WriteLoggerFactory(file=sys.stderr),
+        cache_logger_on_first_use=False,  # so that a new level reaches loggers made at import
+    )
+
+
+def _rendering(terminal: bool) -> list[Any]:
+    if terminal:
+        return [structlog.dev.ConsoleRenderer(exception_formatter=structlog.dev.plain_traceback)]
+    return [structlog.processors.format_exc_info, structlog.processors.JSONRenderer(default=str)]
+
+
+def _add_process(logger: Any, method: str, event: structlog.typing.EventDict) -> structlog.typing.EventDict:
+    event["process"] = _process
+    return event
