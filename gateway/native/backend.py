@@ -1,0 +1,343 @@
+"""One backend at work in one worker: picks endpoints, follows what becomes of requests, keeps the counts.
+
+The life of an attempt, in the order the exchange calls it:
+
+    host = state.pick(now)                       or None: NoHealthyEndpoint
+    state.started(host, exchange, now)           before it asks the pool for a connection
+    state.answered(host, exchange, status, now)  the head of a final answer is here
+      or state.failed(host, exchange, failure, now)   there will be none from this attempt
+    state.finished(host, exchange)               exactly once for each `started`, whatever happened
+
+Another attempt: `host = state.pick_again(now, tried, retry)`. `now` is `time.monotonic()`: the clock of shared memory.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+
+from gateway.engine import BackendStatistics, EndpointStatistics, PriorityMoved, Report
+from gateway.native.fitness import Fitness
+from gateway.native.host import Host, Waiter
+from gateway.native.shared import Counter, Shared, counter_key
+from gateway.native.spread import EMPTY, gather, natural, spread
+from gateway.policy import circuit
+from gateway.policy.balance import Random
+from gateway.policy.failback import Ramp
+from gateway.policy.failure import Failure
+from gateway.snapshot import Backend, LbEndpoint, RetryPolicy
+from gateway.verdicts import Verdict
+
+# A ramp moves in steps of a per cent; the journal wants the movement, not each step.
+_MOVE_REPORTS = 0.25
+# Two endpoints of one priority that failed the same request condemn that priority for it: a dead region of any size costs a
+# request two attempts and not as many as it has endpoints.
+_CONDEMNED = 2
+
+
+class BackendState:
+    """See the module. Create and change it through `Upstreams`. retries, overflow: counted by the exchange."""
+
+    __slots__ = (
+        "_counter",
+        "_entries",
+        "_evacuated",
+        "_fitness",
+        "_gone",
+        "_moved_at",
+        "_ramp",
+        "_random",
+        "_reported",
+        "_spread",
+        "_verdicts",
+        "active",
+        "backend",
+        "endpoints",
+        "hosts",
+        "overflow",
+        "reports",
+        "retries",
+        "retrying",
+    )
+
+    def __init__(self, backend: Backend, *, random: Random, shared: Shared | None = None) -> None:
+        self.backend = backend
+        self.reports: list[Report] = []
+        self.endpoints: Sequence[LbEndpoint] = ()
+        self.hosts: dict[str, Host] = {}
+        self.active = self.retries = self.retrying = self.overflow = 0
+        self._random = random
+        self._verdicts: Mapping[str, Verdict] = {}
+        self._evacuated: Mapping[str, int] = {}
+        self._gone: dict[tuple[int, str, str], int] = {}  # traffic of hosts that are no more, or were elsewhere before
+        self._fitness = Fitness(backend, shared, self.reports)
+        self._counter: Counter | None = None
+        self._ramp: Ramp | None = None
+        self._spread = EMPTY
+        self._entries: list[tuple[float, Callable[[], Host]]] = []
+        self._reported: tuple[int, ...] = ()
+        self._moved_at = float("-inf")
+        self._configure(backend)
+
+    # ------------------------------------------------------------------------------------------------------- picking
+
+    def pick(self, now: float, *, repeatable: bool = True) -> Host | None:
+        """The endpoint for a request's first attempt, None when there is none in service. repeatable: it may be sent again if this
+        endpoint does not answer; such requests also find out whether an endpoint that was silent is back. About 0.5 µs."""
+        fitness = self._fitness
+        if fitness.changed:
+            self._rebuild(now)
+        if fitness.asking:
+            host = fitness.ask(now, repeatable=repeatable)
+            if host is not None:
+                return host
+        entries = self._entries
+        if len(entries) == 1:
+            return entries[0][1]()
+        if not entries:
+            return None
+        point = self._random() * 100.0
+        for bound, choose in entries:
+            if point < bound:
+                return choose()
+        return entries[-1][1]()
+
+    def pick_again(self, now: float, tried: Sequence[Host], policy: RetryPolicy, *, elsewhere: bool = False) -> Host | None:
+        """The endpoint for another attempt. elsewhere: only one that was not tried, else None (`untried` tells beforehand).
+
+        Under policy.immediate (defaults: fedgate) an untried endpoint is preferred wherever it is, in the priorities that carry load
+        first, but a priority of which two endpoints failed this request only after all others. Otherwise as Envoy: the balance picks
+        anew up to host_attempts times to find another (previous_hosts), not in the priorities tried (previous_priorities)."""
+        if self._fitness.changed:
+            self._rebuild(now)
+        if policy.immediate or elsewhere or policy.previous_priorities:
+            least = 1 if policy.previous_priorities and not policy.immediate else _CONDEMNED
+            host = self._pick_untried(tried, least)
+            if host is not None or elsewhere:
+                return host
+        host = self._draw()
+        if policy.previous_hosts:
+            for _ in range(policy.host_attempts):
+                if host not in tried:
+                    break
+                host = self._draw()
+        return host
+
+    def _draw(self) -> Host | None:
+        point = self._random() * 100.0
+        for bound, choose in self._entries:
+            if point < bound:
+                return choose()
+        return None
+
+    def _pick_untried(self, tried: Sequence[Host], condemned: int) -> Host | None:
+        failures: dict[int, int] = {}
+        for host in tried:
+            failures[host.priority] = failures.get(host.priority, 0) + 1
+        loads = self._spread.loads
+        choices: list[tuple[bool, bool, int, list[Host]]] = []
+        for priority, hosts in enumerate(self._spread.in_service):
+            left = [host for host in hosts if host not in tried]
+            if left:
+                choices.append((failures.get(priority, 0) >= condemned, not loads[priority], priority, left))
+        if not choices:
+            return None
+        best = min(choices)[:2]
+        rivals = [choice for choice in choices if choice[:2] == best]
+        left = rivals[0][3]
+        if not best[1] and len(rivals) > 1:
+            point = self._random() * sum(loads[choice[2]] for choice in rivals)
+            for choice in rivals:
+                left = choice[3]
+                point -= loads[choice[2]]
+                if point < 0:
+                    break
+        one, other = (left[int(self._random() * len(left))] for _ in range(2))
+        return other if other.active < one.active else one
+
+    def untried(self, tried: Sequence[Host]) -> int:
+        """How many endpoints in service a request has not tried."""
+        return sum(1 for hosts in self._spread.in_service for host in hosts if host not in tried)
+
+    def admits(self) -> bool:
+        """Whether the circuit breaker (max_requests over all workers) lets another request begin; else Overflow."""
+        if not self.backend.max_requests:
+            return True
+        return circuit.admits(self.backend.max_requests, self.active if self._counter is None else self._counter.total())
+
+    # ------------------------------------------------------------------------------------------- the life of an attempt
+
+    def started(self, host: Host, waiter: Waiter, now: float) -> None:
+        """An attempt is given to the host; it waits from here on."""
+        host.active += 1
+        host.requests += 1
+        host.waiting[waiter] = now
+        self.active += 1
+        if self._counter is not None:
+            self._counter.add(1)
+
+    def answered(self, host: Host, waiter: Waiter, status: int, now: float) -> None:
+        """The head of the final answer is here (for gRPC: the HTTP status that its grpc-status stands for)."""
+        began = host.waiting.pop(waiter, None)
+        if began is not None:
+            host.latencies.record(now - began)
+        host.last_answer = now
+        if status >= 500:
+            host.failures += 1
+            self._fitness.answered(host, status, now)
+        elif host.tally.faulty or host.asked or host.half_open or host.own or status >= 400:
+            self._fitness.answered(host, status, now)
+
+    def failed(self, host: Host, waiter: Waiter, failure: Failure, now: float) -> None:
+        """The attempt ended without an answer, or broke off in the middle of one. Not for a client that went away."""
+        host.waiting.pop(waiter, None)
+        host.failures += 1
+        self._fitness.failed(host, failure, now)
+
+    def finished(self, host: Host, waiter: Waiter) -> None:
+        """The attempt is over: once for each `started`."""
+        host.waiting.pop(waiter, None)
+        host.active -= 1
+        self.active -= 1
+        if self._counter is not None:
+            self._counter.add(-1)
+
+    def tick(self, now: float) -> None:
+        """Silence, sweep, failback. Call it every 50 ms, through Upstreams."""
+        self._fitness.tick(now, busy=self.active > 0)
+        if self._fitness.changed or (self._ramp is not None and self._ramp.moving):
+            self._rebuild(now)
+        loads = self._spread.loads
+        if loads != self._reported and now - self._moved_at >= _MOVE_REPORTS:
+            if self._reported:
+                self.reports.append(PriorityMoved(self.backend.name, self._reported, loads))
+            self._reported, self._moved_at = loads, now
+
+    def take_evictions(self) -> list[tuple[Waiter, Host]]:
+        taken, self._fitness.evictions = self._fitness.evictions, []
+        return taken
+
+    # ---------------------------------------------------------------------------------------------- what is known
+
+    def reconcile(self, backend: Backend, endpoints: Sequence[LbEndpoint], now: float) -> list[Host]:
+        """Take over a Snapshot's parts. Hosts keep their state as long as the endpoint's id and address stay. Returns those that are
+        no more: their idle connections are to be closed, requests on them end as they would."""
+        self.endpoints = endpoints
+        removed = []
+        wanted = {endpoint.id: endpoint for endpoint in endpoints}
+        for key, host in list(self.hosts.items()):
+            endpoint = wanted.get(key)
+            if endpoint is None or endpoint.key != host.key:
+                self._fold(host)
+                self._fitness.forget(host)
+                removed.append(self.hosts.pop(key))
+        for endpoint in endpoints:
+            known = self.hosts.get(endpoint.id)
+            if known is None:
+                self.hosts[endpoint.id] = Host(backend.name, endpoint, now)
+            elif known.endpoint != endpoint:
+                self._fold(known)
+                known.endpoint, known.priority = endpoint, endpoint.priority
+        self._fitness.hosts = list(self.hosts.values())
+        if backend != self.backend:
+            self._configure(backend)
+        self.assess(self._verdicts, self._evacuated)
+        return removed
+
+    def _configure(self, backend: Backend) -> None:
+        self.backend = backend
+        self._fitness.configure(backend)
+        if backend.failback is None:
+            self._ramp = None
+        elif self._ramp is None:
+            self._ramp = Ramp(backend.failback)
+        else:
+            self._ramp.policy = backend.failback
+        shared = self._fitness.shared
+        if backend.max_requests and self._counter is None and shared is not None:
+            self._counter = shared.counter(counter_key(backend.name))
+            self._counter.add(self.active)
+        elif not backend.max_requests and self._counter is not None:
+            self._counter.forget()
+            self._counter = None
+
+    def assess(self, verdicts: Mapping[str, Verdict], evacuated: Mapping[str, int]) -> None:
+        """Take over what control knows of this backend's endpoints, by id or group."""
+        self._verdicts, self._evacuated = verdicts, evacuated
+        for host in self._fitness.hosts:
+            host.verdict = verdicts.get(host.endpoint.group or host.id)
+        self._fitness.changed = True
+
+    def address_state(self, host: Host, *, down: bool) -> None:
+        """The host's address is gone (what waits there is evicted), or is back."""
+        if host.down != down:
+            host.down = down
+            self._fitness.changed = True
+            if down:
+                self._fitness.evict(host)
+
+    @property
+    def fitness(self) -> Fitness:
+        return self._fitness
+
+    def close(self) -> None:
+        """The backend is gone: its ejections and counters count no more."""
+        for host in self._fitness.hosts:
+            self._fitness.forget(host)
+        if self._counter is not None:
+            self._counter.forget()
+
+    def _rebuild(self, now: float) -> None:
+        hosts = self._fitness.hosts
+        priorities = gather(hosts, self._evacuated)
+        if not any(priority.in_healthy or priority.in_degraded for priority in priorities):
+            priorities = gather(hosts, self._evacuated, half_open=True)
+        granted = None
+        if self._ramp is not None:
+            over = self.backend.overprovisioning
+            granted = self._ramp.observe(now, [(priority.name, natural(priority, over)) for priority in priorities])
+        self._spread = spread(self.backend, priorities, granted, self._random)
+        self._entries = self._spread.entries
+        self._fitness.changed = False
+
+    # ---------------------------------------------------------------------------------------------------- statistics
+
+    def _fold(self, host: Host) -> None:
+        """Keep what the host carried under its present priority and locality, before these change."""
+        key = (host.priority, str(host.endpoint.locality), host.endpoint.cluster)
+        self._gone[key] = self._gone.get(key, 0) + host.requests - host.folded
+        host.folded = host.requests
+
+    def statistics(self) -> BackendStatistics:
+        traffic = dict(self._gone)
+        for host in self._fitness.hosts:
+            key = (host.priority, str(host.endpoint.locality), host.endpoint.cluster)
+            traffic[key] = traffic.get(key, 0) + host.requests - host.folded
+        return BackendStatistics(
+            backend=self.backend.name,
+            loads=self._spread.loads,
+            panic=self._spread.panic,
+            traffic=tuple((*key, count) for key, count in sorted(traffic.items()) if count),
+            retries=self.retries,
+            overflow=self.overflow,
+        )
+
+    def endpoint_statistics(self, now: float, connections: Callable[[Host], int]) -> list[EndpointStatistics]:
+        """connections: how many the pool has open to a host."""
+        return [
+            EndpointStatistics(
+                backend=self.backend.name,
+                id=host.id,
+                active=host.active,
+                connections=connections(host),
+                requests=host.requests,
+                failures=host.failures,
+                ejected_for_ms=max(1, int((host.ejected_until - now) * 1000)) if host.ejected else 0,
+                ejected_reason=host.reason if host.ejected or host.half_open else "",
+                p50_us=int(host.latencies.percentile(50) * 1_000_000),
+                p99_us=int(host.latencies.percentile(99) * 1_000_000),
+            )
+            for host in self._fitness.hosts
+        ]
+
+    def __repr__(self) -> str:
+        return f"<BackendState {self.backend.name} loads={self._spread.loads} active={self.active} {self._fitness.hosts}>"

@@ -1,0 +1,156 @@
+"""May this attempt be followed by another one, where, and after how long: Envoy's conditions (FIELD j1, j2) and going elsewhere.
+
+Theory of operation. Two permissions, asked in this order once an attempt has failed:
+
+1. *Elsewhere*, under `immediate` (defaults: fedgate; DESIGN section 6). What was never sent, and what is safe to repeat (GET, HEAD,
+   OPTIONS) and got no answer for another reason than its own time running out, goes to an endpoint it has not tried, at once. The
+   route's `attempts` do not bound this: two are used up by a region of two dead endpoints before their ejection. What bounds it is
+   the number of endpoints in service that are untried, ELSEWHERE, and the request's deadline.
+2. *The route's policy*: its conditions, at most `attempts` of them, after a back-off of uniform [0, (2^N - 1) * base) (Envoy's
+   router), none if another endpoint is there and `immediate`. Conditions are followed to the letter, for a POST too.
+
+Neither without a policy (attempts: 0 in a VirtualService compiles to none), once a byte was sent to the client, or when the
+request's bytes are no longer held.
+
+Pure: no clock; randomness is an argument.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import NamedTuple
+
+import msgspec
+
+from gateway.policy.failure import Failure
+from gateway.snapshot import RetryPolicy
+
+SAFE = frozenset({"GET", "HEAD", "OPTIONS"})
+"""What is repeated without being asked: RFC 9110 section 9.2.1, without TRACE, which no gateway should pass on."""
+
+# Since two failures in a priority send a request to the next one (native/backend.py), 8 cover four dead priorities, which is all
+# that FIELD's localities can make (0..3) when nothing else was written. More is a storm: each may cost a connect timeout.
+ELSEWHERE = 8
+
+# Envoy's retry budget never cuts below this many retries at once (cluster.proto RetryBudget.min_retry_concurrency).
+_BUDGET_LEAST = 3
+
+_RESETS = frozenset(
+    {Failure.RESET, Failure.RESET_UNSENT, Failure.REFUSED_STREAM, Failure.TIMEOUT, Failure.PROTOCOL, Failure.SILENCE}
+)
+_CONNECTS = frozenset({Failure.CONNECT, Failure.CONNECT_TIMEOUT})
+_GATEWAY = frozenset({502, 503, 504})
+_GRPC = {1: "cancelled", 4: "deadline-exceeded", 8: "resource-exhausted", 13: "internal", 14: "unavailable"}
+
+
+class Outcome(NamedTuple):
+    """How an attempt ended: without an answer (failure), or with one that may not be the last word (status, and grpc-status when
+    it came in the head). unsent: the gateway that answered says that it reached no endpoint, so nothing was done."""
+
+    failure: Failure | None = None
+    status: int = 0
+    grpc: int | None = None
+    ratelimited: bool = False  # x-envoy-ratelimited is on it
+    unsent: bool = False
+
+
+class Request(NamedTuple):
+    """What decides about the request itself. retries: attempts after the first so far, by the route's policy; elsewhere: those by
+    the first permission. held: all of its bytes that were sent can be sent again. begun: the client has had a byte of an answer."""
+
+    method: str
+    retries: int = 0
+    elsewhere: int = 0
+    held: bool = True
+    begun: bool = False
+
+
+class Verdict(msgspec.Struct, frozen=True):
+    """retry: make another attempt after `wait` seconds. elsewhere: it has to be an endpoint not tried yet, and counts as such; else
+    it counts against `attempts`. reason: why, for the log."""
+
+    retry: bool
+    reason: str
+    elsewhere: bool = False
+    wait: float = 0.0
+
+
+def decide(policy: RetryPolicy | None, request: Request, outcome: Outcome, *, untried: int, random: Callable[[], float]) -> Verdict:
+    """Whether to try again. untried: endpoints in service that the request has not tried (BackendState.untried).
+
+    For an eviction (Waiter.evict) pass Failure.SILENCE, or Failure.CONNECT when it had no connection yet; a Verdict without
+    `retry` then means: keep waiting."""
+    if policy is None:
+        return Verdict(False, "no retry policy")
+    if request.begun:
+        return Verdict(False, "answer has begun")
+    if not request.held:
+        return Verdict(False, "request bytes are gone")
+    why = _elsewhere(policy, request, outcome)
+    if why and untried > 0 and request.elsewhere < ELSEWHERE:
+        return Verdict(True, why, elsewhere=True)
+    condition = retriable(policy, outcome)
+    if not condition:
+        return Verdict(False, "no condition applies")
+    if request.retries >= policy.attempts:
+        return Verdict(False, "attempts used up")
+    if policy.immediate and untried > 0:
+        return Verdict(True, condition)
+    return Verdict(True, condition, wait=back_off(policy, request.retries + 1, random))
+
+
+def _elsewhere(policy: RetryPolicy, request: Request, outcome: Outcome) -> str:
+    if not policy.immediate:
+        return ""
+    if outcome.unsent or (outcome.failure is not None and outcome.failure.never_sent):
+        return "never sent"
+    if outcome.failure is not None and outcome.failure is not Failure.TIMEOUT and request.method in SAFE:
+        return "safe to repeat"
+    return ""
+
+
+def retriable(policy: RetryPolicy, outcome: Outcome) -> str:
+    """The first of the policy's conditions that the outcome meets; "" when none does."""
+    for condition in policy.conditions:
+        if _meets(condition, outcome, policy):
+            return condition
+    return ""
+
+
+def _meets(condition: str, outcome: Outcome, policy: RetryPolicy) -> bool:
+    failure, status = outcome.failure, outcome.status
+    match condition:
+        case "5xx":
+            # Envoy: "responds with any 5xx, or does not respond at all"; includes connect-failure and refused-stream.
+            return failure is not None or status >= 500
+        case "gateway-error":
+            return failure is not None or status in _GATEWAY
+        case "reset":
+            return failure in _RESETS
+        case "reset-before-request":
+            return failure in (Failure.RESET_UNSENT, Failure.REFUSED_STREAM)
+        case "connect-failure":
+            return failure in _CONNECTS
+        case "refused-stream":
+            return failure is Failure.REFUSED_STREAM
+        case "retriable-4xx":
+            return status == 409
+        case "retriable-status-codes":
+            return status in policy.statuses
+        case "envoy-ratelimited":
+            return outcome.ratelimited
+        case _ if condition.isdigit():
+            return status == int(condition)
+        case _:
+            return outcome.grpc is not None and _GRPC.get(outcome.grpc) == condition
+
+
+def back_off(policy: RetryPolicy, number: int, random: Callable[[], float]) -> float:
+    """Seconds before retry `number` (1 is the first): uniform in [0, (2^N - 1) * base), at most max_ms."""
+    longest = ((1 << min(number, 30)) - 1) * policy.base_ms
+    return random() * min(longest, policy.max_ms) / 1000
+
+
+def within_budget(percent: int, active: int, retrying: int) -> bool:
+    """Whether one more retry may run beside `retrying` others while `active` requests are in flight. percent 0 = no budget."""
+    return not percent or retrying < max(_BUDGET_LEAST, active * percent // 100)
