@@ -24,7 +24,7 @@ async def server(answer: Callable[[trio.SocketStream, int], object]) -> AsyncIte
             while await stream.receive_some(4096):
                 count += 1
                 await answer(stream, count)  # type: ignore[misc]
-        except trio.BrokenResourceError:
+        except (trio.BrokenResourceError, trio.ClosedResourceError):
             pass
 
     async with trio.open_nursery() as nursery:
