@@ -1,0 +1,341 @@
+"""TLS contexts out of the Snapshot: what listeners end and what endpoints are dialled with.
+
+Theory of operation. A context is made once for each distinct DownstreamTls or UpstreamTls (frozen, with its keys' digests inside) and
+kept while it is in use; a changed certificate is another struct, so another context: new handshakes use it, connections that stand
+keep theirs. An SSLObject is made only after the client hello was read, from the one context that listener and server name decide.
+`sni_callback` is not used and must not be: swapping the context there keeps the first one's verify_mode, and a client without a
+certificate passes.
+
+A session is resumed only within one context (each has its own ticket keys and cache), so never across two policies. Contexts that
+verify SPIFFE identities do not resume at all, because a resumed session has no chain to verify again: no tickets (both versions),
+and since Python cannot turn off OpenSSL's cache of TLS 1.2 session ids, a TLS 1.2 hello that names a session gets a context of its
+own, whose cache is empty.
+
+Private keys: Python loads them from a file only. They are written to an anonymous memory file that no other process can name and
+that is gone when it is closed; they never touch a disk.
+"""
+
+from __future__ import annotations
+
+import datetime
+import os
+import ssl
+import time
+import warnings
+from collections.abc import Callable, Iterable
+
+from cryptography import x509
+
+from gateway.native import identity
+from gateway.native.codec.hello import TLS_1_3, Hello
+from gateway.native.identity import NOTHING, Bundles, PeerRefused, Proof
+from gateway.secret import Secret, Secrets
+from gateway.snapshot import CertificateRef, DownstreamTls, TlsMode, UpstreamTls, UpstreamTlsMode
+
+_VERSIONS = {
+    "TLSv1_0": ssl.TLSVersion.TLSv1,
+    "TLSv1_1": ssl.TLSVersion.TLSv1_1,
+    "TLSv1_2": ssl.TLSVersion.TLSv1_2,
+    "TLSv1_3": ssl.TLSVersion.TLSv1_3,
+}
+
+
+class TlsFault(Exception):
+    """A part of the configuration of which no context can be made: what is wrong, with which certificate, what to do."""
+
+
+class ServerTls:
+    """One DownstreamTls made ready. `faults`: what of it cannot be used; the rest serves."""
+
+    def __init__(self, tls: DownstreamTls, secrets: Secrets, *, east_west: bool, clock: Callable[[], float]) -> None:
+        """Raises TlsFault when nothing of it can serve."""
+        self.tls = tls
+        self.faults: list[str] = []
+        self._secrets = {ref.key: secrets[ref.key] for ref in tls.certificates if ref.key in secrets}
+        self._east_west = east_west
+        self._clock = clock
+        self._bundles = Bundles(tls.bundles) if tls.mode is TlsMode.ISTIO_MUTUAL else None
+        if east_west and self._bundles is None:
+            raise TlsFault(f"the east-west port must ask for identities: its TLS mode is {tls.mode.value}, not ISTIO_MUTUAL")
+        self._wanted = _wanted(tls.subject_alt_names)
+        self._context = self._make(self.faults)
+
+    def context(self, hello: Hello) -> ssl.SSLContext:
+        """The context for a connection that began with this hello."""
+        context = self._context
+        modern = TLS_1_3 in hello.versions and context.maximum_version in (ssl.TLSVersion.MAXIMUM_SUPPORTED, ssl.TLSVersion.TLSv1_3)
+        if self._bundles is not None and hello.resumes and not modern:
+            return self._make([])
+        return context
+
+    def prove(self, tls: ssl.SSLObject) -> Proof:
+        """Call it right after the handshake. Raises PeerRefused: close then, without a byte of HTTP."""
+        if self.tls.mode is TlsMode.SIMPLE:
+            return NOTHING
+        now = _now(self._clock)
+        if self._bundles is not None:
+            chain = identity.verified_chain(tls)
+            proof = self._bundles.prove(chain, identity.CLIENT_AUTH, now)
+            leaf = chain[0]
+        else:
+            found = identity.leaf_of(tls)
+            if found is None:
+                raise PeerRefused("no client certificate")
+            leaf = found
+            # A resumed session may be older than its certificate's end; the handshake looked at it only the first time.
+            if now > leaf.not_valid_after_utc:
+                raise PeerRefused("client certificate expired")
+            proof = Proof(certificate=identity.describe(leaf))
+        _require(leaf, self._wanted)
+        return proof
+
+    def _make(self, faults: list[str]) -> ssl.SSLContext:
+        tls = self.tls
+        context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+        # Renegotiation lets a client have the expensive half of a handshake as often as it likes (CVE-2011-1473).
+        context.options |= ssl.OP_NO_COMPRESSION | ssl.OP_NO_RENEGOTIATION | ssl.OP_CIPHER_SERVER_PREFERENCE
+        _limit(context, "TLSv1_3" if self._east_west else tls.min_version, tls.max_version, tls.cipher_suites)
+        if tls.alpn:
+            context.set_alpn_protocols(list(tls.alpn))
+        _load_certificates(context, tls.certificates, self._secrets, faults=faults, clock=self._clock)
+        if tls.mode is TlsMode.SIMPLE:
+            return context
+        context.verify_mode = ssl.CERT_REQUIRED
+        if self._bundles is None:
+            _trust(context, _roots(tls.ca, "client certificates"))
+            return context
+        faults += self._bundles.faults
+        _trust(context, self._bundles.roots)
+        context.num_tickets = 0
+        context.options |= ssl.OP_NO_TICKET
+        return context
+
+    def __repr__(self) -> str:
+        names = ", ".join(ref.name for ref in self.tls.certificates)
+        return f"<ServerTls {self.tls.mode.value} {names}{' east-west' if self._east_west else ''}>"
+
+
+class ClientTls:
+    """One UpstreamTls made ready: `context` to wrap with, `hostname` to wrap for, `prove` after the handshake."""
+
+    def __init__(self, tls: UpstreamTls, secrets: Secrets, *, clock: Callable[[], float]) -> None:
+        """Raises TlsFault when it cannot be used."""
+        self.tls = tls
+        self.faults: list[str] = []
+        self._clock = clock
+        self._wanted = _wanted(tls.subject_alt_names)
+        # Between gateways and workloads with identities nothing may turn the verification off.
+        spiffe = tls.peer or tls.mode is UpstreamTlsMode.ISTIO_MUTUAL
+        self._verify = spiffe or not tls.insecure_skip_verify
+        self._bundles = Bundles(tls.bundles) if spiffe else None
+        self.context = self._make(secrets)
+
+    def hostname(self, host: str) -> str | None:
+        """What to pass as server_hostname for a request to `host` (with or without a port): the configured SNI, else the host.
+        Raises PeerRefused when it cannot be a server name but one is needed to verify."""
+        name = self.tls.sni or _without_port(host)
+        try:
+            name.encode("idna")
+        except UnicodeError:
+            name = ""
+        if not name and self.context.check_hostname:
+            raise PeerRefused("no server name to verify the upstream's certificate against; set tls.sni or subjectAltNames")
+        return name or None
+
+    def prove(self, tls: ssl.SSLObject) -> Proof:
+        """Call it right after the handshake, before sending anything. Raises PeerRefused."""
+        if not self._verify:
+            return NOTHING
+        if self._bundles is not None:
+            chain = identity.verified_chain(tls)
+            proof = self._bundles.prove(chain, identity.SERVER_AUTH, _now(self._clock))
+            _require(chain[0], self._wanted)
+            return proof
+        if self._wanted:
+            leaf = identity.leaf_of(tls)
+            if leaf is None:
+                raise PeerRefused("no server certificate")
+            _require(leaf, self._wanted)
+        return NOTHING
+
+    def _make(self, secrets: Secrets) -> ssl.SSLContext:
+        tls = self.tls
+        context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+        context.options |= ssl.OP_NO_COMPRESSION | ssl.OP_NO_RENEGOTIATION
+        _limit(context, "TLSv1_3" if tls.peer else "", "", ())
+        if tls.alpn:
+            context.set_alpn_protocols(list(tls.alpn))
+        if tls.certificate is not None:
+            _load_certificates(context, (tls.certificate,), secrets, faults=self.faults, clock=self._clock)
+        elif tls.mode is not UpstreamTlsMode.SIMPLE:
+            raise TlsFault(f"TLS mode {tls.mode.value} towards endpoints needs a client certificate, and none is configured")
+        # Identities and listed names are checked in `prove`; a host name is checked in the handshake.
+        context.check_hostname = self._verify and self._bundles is None and not self._wanted
+        if not self._verify:
+            context.verify_mode = ssl.CERT_NONE
+        elif self._bundles is not None:
+            self.faults += self._bundles.faults
+            _trust(context, self._bundles.roots)
+        elif tls.ca:
+            _trust(context, _roots(tls.ca, "endpoints' certificates"))
+        else:
+            context.load_default_certs(ssl.Purpose.SERVER_AUTH)
+        return context
+
+    def __repr__(self) -> str:
+        return f"<ClientTls {self.tls.mode.value} sni={self.tls.sni!r}{' peer' if self.tls.peer else ''}>"
+
+
+class Contexts:
+    """The contexts of one worker. Those not asked for since the last `renew` are forgotten at the next."""
+
+    def __init__(self, secrets: Secrets | None = None, *, clock: Callable[[], float] = time.time) -> None:
+        self._secrets: Secrets = secrets or {}
+        self._clock = clock
+        self._servers: dict[tuple[DownstreamTls, bool], ServerTls] = {}
+        self._clients: dict[UpstreamTls, ClientTls] = {}
+        self._used: set[object] = set()
+
+    def renew(self, secrets: Secrets) -> None:
+        """New keys, or a new Snapshot: call it before the contexts of either are asked for."""
+        self._secrets = secrets
+        self._servers = {key: each for key, each in self._servers.items() if key in self._used}
+        self._clients = {key: each for key, each in self._clients.items() if key in self._used}
+        self._used = set()
+
+    def server(self, tls: DownstreamTls, *, east_west: bool = False) -> ServerTls:
+        """The same object for an equal struct. Raises TlsFault; what failed is tried again at the next call, since the key may
+        have come meanwhile."""
+        key = (tls, east_west)
+        self._used.add(key)
+        found = self._servers.get(key)
+        if found is None or not _complete(found.faults):
+            found = self._servers[key] = ServerTls(tls, self._secrets, east_west=east_west, clock=self._clock)
+        return found
+
+    def client(self, tls: UpstreamTls) -> ClientTls:
+        """The same object for an equal struct. Raises TlsFault."""
+        self._used.add(tls)
+        found = self._clients.get(tls)
+        if found is None:
+            found = self._clients[tls] = ClientTls(tls, self._secrets, clock=self._clock)
+        return found
+
+
+# ------------------------------------------------------------------------------------------------------------- pieces
+
+_MISSING_KEY = "its private key has not arrived"
+
+
+def _complete(faults: list[str]) -> bool:
+    return not any(_MISSING_KEY in fault for fault in faults)
+
+
+def _now(clock: Callable[[], float]) -> datetime.datetime:
+    return datetime.datetime.fromtimestamp(clock(), datetime.UTC)
+
+
+def _wanted(names: Iterable[str]) -> frozenset[str]:
+    # DNS names do not care for case, so they are compared in lower case; whatever has a scheme does.
+    return frozenset(name if "://" in name else name.lower() for name in names)
+
+
+def _require(leaf: x509.Certificate, wanted: frozenset[str]) -> None:
+    if wanted and wanted.isdisjoint(identity.names_of(leaf)):
+        raise PeerRefused("certificate has none of the names that are asked for")
+
+
+def _without_port(host: str) -> str:
+    if host.startswith("["):
+        return host[1:].partition("]")[0]
+    return host.partition(":")[0] if host.count(":") == 1 else host
+
+
+def _limit(context: ssl.SSLContext, least: str, most: str, suites: tuple[str, ...]) -> None:
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", DeprecationWarning)  # whoever asks for TLS 1.0 by name knows
+            context.minimum_version = _VERSIONS[least] if least else ssl.TLSVersion.TLSv1_2
+            if most:
+                context.maximum_version = _VERSIONS[most]
+        # OpenSSL's default security level has no cipher left for TLS 1.0 and 1.1.
+        names = list(suites) or (["DEFAULT:@SECLEVEL=0"] if least in ("TLSv1_0", "TLSv1_1") else [])
+        if names:
+            context.set_ciphers(":".join(names))
+    except KeyError as error:
+        raise TlsFault(f"unknown TLS version {error}; say one of {', '.join(_VERSIONS)}") from None
+    except (ssl.SSLError, ValueError) as error:
+        raise TlsFault(f"TLS versions {least or 'default'} to {most or 'newest'} with {suites}: {error}") from None
+
+
+def _roots(pem: str, whose: str) -> list[x509.Certificate]:
+    try:
+        return x509.load_pem_x509_certificates(pem.encode())
+    except ValueError as error:
+        raise TlsFault(f"the CA bundle for {whose} cannot be read: {error}; it must be PEM certificates") from None
+
+
+def _trust(context: ssl.SSLContext, roots: list[x509.Certificate]) -> None:
+    """These and no other. What a user names is an anchor even if it is an intermediate."""
+    context.verify_flags |= ssl.VERIFY_X509_PARTIAL_CHAIN
+    if roots:
+        context.load_verify_locations(cadata=identity.der(roots))
+
+
+def _load_certificates(
+    context: ssl.SSLContext,
+    refs: tuple[CertificateRef, ...],
+    secrets: Secrets,
+    *,
+    faults: list[str],
+    clock: Callable[[], float],
+) -> None:
+    """Load each that can be (one per kind of key is used, OpenSSL picks by what the client understands). Raises TlsFault when none can."""
+    loaded = 0
+    for ref in refs:
+        name = f"certificate {ref.name or 'without a name'}"
+        key = secrets.get(ref.key)
+        if key is None:
+            faults.append(f"{name}: {_MISSING_KEY} yet (digest {ref.key[:12]}…)")
+            continue
+        try:
+            leaf = x509.load_pem_x509_certificate(ref.chain.encode())
+            _load_pair(context, ref.chain, key)
+        except (ssl.SSLError, ValueError) as error:
+            faults.append(f"{name}: does not load: {_plain(error)}; give a PEM chain, leaf first, and its own unencrypted key")
+            continue
+        loaded += 1
+        faults += _date_faults(name, leaf, _now(clock))
+    if not loaded:
+        raise TlsFault("; ".join(faults) or "no certificate is configured")
+
+
+def _date_faults(name: str, leaf: x509.Certificate, now: datetime.datetime) -> list[str]:
+    if now > leaf.not_valid_after_utc:
+        return [f"{name}: expired on {leaf.not_valid_after_utc:%Y-%m-%d %H:%M} UTC, the other side will refuse it; renew it"]
+    if now < leaf.not_valid_before_utc:
+        return [f"{name}: not valid before {leaf.not_valid_before_utc:%Y-%m-%d %H:%M} UTC; look at this machine's clock"]
+    return []
+
+
+def _load_pair(context: ssl.SSLContext, chain: str, key: Secret) -> None:
+    fd = os.memfd_create("key", os.MFD_CLOEXEC)
+    try:
+        with open(fd, "wb", closefd=False) as file:
+            file.write(key.reveal().rstrip() + b"\n" + chain.encode())
+        # Without a password OpenSSL would ask the terminal for that of an encrypted key, and the gateway would stand.
+        context.load_cert_chain(f"/proc/self/fd/{fd}", password=lambda: b"")
+    finally:
+        os.close(fd)
+
+
+def _plain(error: Exception) -> str:
+    """OpenSSL's reason in words people know."""
+    reason = getattr(error, "reason", None) or str(error)
+    return {
+        "KEY_VALUES_MISMATCH": "the private key is not this certificate's",
+        "NO_START_LINE": "there is no PEM block in it",
+        "PEM_LIB": "the PEM cannot be read",
+        "PEM lib": "the PEM cannot be read",
+        "EE_KEY_TOO_SMALL": "its key is too small",
+    }.get(reason, reason)
