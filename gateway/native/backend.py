@@ -13,18 +13,20 @@ Another attempt: `host = state.pick_again(now, tried, retry)`. `now` is `time.mo
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 
 from gateway.engine import BackendStatistics, EndpointStatistics, PriorityMoved, Report
 from gateway.native.fitness import Fitness
 from gateway.native.host import Host, Waiter
-from gateway.native.shared import Counter, Shared, counter_key
+from gateway.native.shared import Counter as SharedCounter
+from gateway.native.shared import Shared, counter_key
 from gateway.native.spread import EMPTY, gather, natural, spread
 from gateway.policy import circuit
-from gateway.policy.balance import Random
+from gateway.policy.balance import Random, picker
 from gateway.policy.failback import Ramp
 from gateway.policy.failure import Failure
-from gateway.snapshot import Backend, LbEndpoint, RetryPolicy
+from gateway.snapshot import Backend, Balance, LbEndpoint, RetryPolicy
 from gateway.verdicts import Verdict
 
 # A ramp moves in steps of a per cent; the journal wants the movement, not each step.
@@ -70,7 +72,7 @@ class BackendState:
         self._evacuated: Mapping[str, int] = {}
         self._gone: dict[tuple[int, str, str], int] = {}  # traffic of hosts that are no more, or were elsewhere before
         self._fitness = Fitness(backend, shared, self.reports)
-        self._counter: Counter | None = None
+        self._counter: SharedCounter | None = None
         self._ramp: Ramp | None = None
         self._spread = EMPTY
         self._entries: list[tuple[float, Callable[[], Host]]] = []
@@ -105,13 +107,14 @@ class BackendState:
         """The endpoint for another attempt. elsewhere: only one that was not tried, else None (`untried` tells beforehand).
 
         Under policy.immediate (defaults: fedgate) an untried endpoint is preferred wherever it is, in the priorities that carry load
-        first, but a priority of which two endpoints failed this request only after all others. Otherwise as Envoy: the balance picks
+        first, but one that itself has long been asked without an answer, and a priority of which two endpoints failed this request,
+        only after all others. Otherwise as Envoy: the balance picks
         anew up to host_attempts times to find another (previous_hosts), not in the priorities tried (previous_priorities)."""
         if self._fitness.changed:
             self._rebuild(now)
         if policy.immediate or elsewhere or policy.previous_priorities:
             least = 1 if policy.previous_priorities and not policy.immediate else _CONDEMNED
-            host = self._pick_untried(tried, least)
+            host = self._pick_untried(now, tried, least)
             if host is not None or elsewhere:
                 return host
         host = self._draw()
@@ -129,30 +132,24 @@ class BackendState:
                 return choose()
         return None
 
-    def _pick_untried(self, tried: Sequence[Host], condemned: int) -> Host | None:
-        failures: dict[int, int] = {}
-        for host in tried:
-            failures[host.priority] = failures.get(host.priority, 0) + 1
+    def _pick_untried(self, now: float, tried: Sequence[Host], condemned: int) -> Host | None:
+        failures = Counter(host.priority for host in tried)
         loads = self._spread.loads
-        choices: list[tuple[bool, bool, int, list[Host]]] = []
+        choices: dict[tuple[bool, bool, int], list[Host]] = {}  # (condemned or doubtful, carries no load, priority if so)
         for priority, hosts in enumerate(self._spread.in_service):
-            left = [host for host in hosts if host not in tried]
-            if left:
-                choices.append((failures.get(priority, 0) >= condemned, not loads[priority], priority, left))
+            for host in hosts:
+                if host not in tried:
+                    bad = failures[priority] >= condemned or self._fitness.doubtful(host, now)
+                    idle = not loads[priority]
+                    choices.setdefault((bad, idle, priority if idle else 0), []).append(host)
         if not choices:
             return None
-        best = min(choices)[:2]
-        rivals = [choice for choice in choices if choice[:2] == best]
-        left = rivals[0][3]
-        if not best[1] and len(rivals) > 1:
-            point = self._random() * sum(loads[choice[2]] for choice in rivals)
-            for choice in rivals:
-                left = choice[3]
-                point -= loads[choice[2]]
-                if point < 0:
-                    break
-        one, other = (left[int(self._random() * len(left))] for _ in range(2))
-        return other if other.active < one.active else one
+        best = min(choices)
+        left = choices[best]
+        # Among priorities that carry load: in proportion to it, and not to the number of their endpoints.
+        per = Counter(host.priority for host in left)
+        weights = [1.0 if best[1] else loads[host.priority] / per[host.priority] for host in left]
+        return picker(Balance.LEAST_REQUEST, left, weights, self._random)()
 
     def untried(self, tried: Sequence[Host]) -> int:
         """How many endpoints in service a request has not tried."""

@@ -234,6 +234,13 @@ class Fitness:
             found.append(given)
         return found
 
+    def doubtful(self, host: Host, now: float) -> bool:
+        """Whether it is under suspicion already: not where a request that waited once should wait again."""
+        if self.silence is None or not host.waiting:
+            return False
+        fresh = self._fresh(host)
+        return bool(fresh) and now - fresh[-1] >= self.silence.floor_ms / 2000
+
     def _usual(self) -> float:
         """p99 of the backend's other hosts, for one that has not answered yet."""
         return max((host.latencies.percentile(99) for host in self.hosts), default=0.0)

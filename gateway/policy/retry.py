@@ -65,7 +65,7 @@ class Request(NamedTuple):
     begun: bool = False
 
 
-class Verdict(msgspec.Struct, frozen=True):
+class Decision(msgspec.Struct, frozen=True):
     """retry: make another attempt after `wait` seconds. elsewhere: it has to be an endpoint not tried yet, and counts as such; else
     it counts against `attempts`. reason: why, for the log."""
 
@@ -75,28 +75,30 @@ class Verdict(msgspec.Struct, frozen=True):
     wait: float = 0.0
 
 
-def decide(policy: RetryPolicy | None, request: Request, outcome: Outcome, *, untried: int, random: Callable[[], float]) -> Verdict:
+def decide(
+    policy: RetryPolicy | None, request: Request, outcome: Outcome, *, untried: int, random: Callable[[], float]
+) -> Decision:
     """Whether to try again. untried: endpoints in service that the request has not tried (BackendState.untried).
 
-    For an eviction (Waiter.evict) pass Failure.SILENCE, or Failure.CONNECT when it had no connection yet; a Verdict without
+    For an eviction (Waiter.evict) pass Failure.SILENCE, or Failure.CONNECT when it had no connection yet; a Decision without
     `retry` then means: keep waiting."""
     if policy is None:
-        return Verdict(False, "no retry policy")
+        return Decision(False, "no retry policy")
     if request.begun:
-        return Verdict(False, "answer has begun")
+        return Decision(False, "answer has begun")
     if not request.held:
-        return Verdict(False, "request bytes are gone")
+        return Decision(False, "request bytes are gone")
     why = _elsewhere(policy, request, outcome)
     if why and untried > 0 and request.elsewhere < ELSEWHERE:
-        return Verdict(True, why, elsewhere=True)
+        return Decision(True, why, elsewhere=True)
     condition = retriable(policy, outcome)
     if not condition:
-        return Verdict(False, "no condition applies")
+        return Decision(False, "no condition applies")
     if request.retries >= policy.attempts:
-        return Verdict(False, "attempts used up")
+        return Decision(False, "attempts used up")
     if policy.immediate and untried > 0:
-        return Verdict(True, condition)
-    return Verdict(True, condition, wait=back_off(policy, request.retries + 1, random))
+        return Decision(True, condition)
+    return Decision(True, condition, wait=back_off(policy, request.retries + 1, random))
 
 
 def _elsewhere(policy: RetryPolicy, request: Request, outcome: Outcome) -> str:
