@@ -10,6 +10,7 @@ The directory is 0700.
 from __future__ import annotations
 
 import contextlib
+import math
 import os
 from pathlib import Path
 
@@ -25,6 +26,7 @@ log = structlog.get_logger("control")
 
 # Endpoints may come and go many times a second in a large federation; what is on disk is for a restart, and may be this old.
 _EVERY_S = 1.0
+_AGAIN_S = 30.0
 
 
 class _Stored(msgspec.Struct):
@@ -67,17 +69,22 @@ class StateDirectory:
 
     async def follow(self, snapshots: Watchable[Snapshot], secrets: Watchable[Secrets]) -> None:
         """Save each Snapshot, at most once a second, until cancelled. A disk that is full or gone is logged and tried again."""
-        seen = snapshots.version
-        saved = snapshots.value if snapshots.value.parts else None
+        saved: Snapshot | None = None
         while True:
-            if snapshots.value.parts and snapshots.value != saved:
-                saved = snapshots.value
-                try:
-                    await trio.to_thread.run_sync(self.save, saved, secrets.value)
-                except OSError as exc:
-                    log.error("state.unwritable", directory=str(self.path), error=str(exc))
+            seen, snapshot = snapshots.version, snapshots.value
+            if snapshot.parts and snapshot != saved:
+                saved = snapshot if await self._save(snapshot, secrets.value) else None
             await trio.sleep(_EVERY_S)
-            seen, _ = await snapshots.newer_than(seen)
+            with trio.move_on_after(math.inf if saved else _AGAIN_S):
+                await snapshots.newer_than(seen)
+
+    async def _save(self, snapshot: Snapshot, secrets: Secrets) -> bool:
+        try:
+            await trio.to_thread.run_sync(self.save, snapshot, secrets)
+        except OSError as exc:
+            log.error("state.unwritable", directory=str(self.path), error=str(exc), retry_in_s=_AGAIN_S)
+            return False
+        return True
 
 
 def _replace(path: Path, data: bytes) -> None:

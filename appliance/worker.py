@@ -16,7 +16,7 @@ import gc
 import signal
 import socket
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import AsyncIterator, Callable, Sequence
 
 import msgspec
 import structlog
@@ -111,20 +111,27 @@ class Worker:
         self._serving = False
         self._draining = False
 
+    def begin_drain(self) -> None:
+        """Drain as long as the Snapshot's node says; `run` returns then. For SIGTERM that is meant for this process alone."""
+        node = self._feed.snapshots.value.node
+        self._nursery.start_soon(self._drain, node.drain_ms / 1000 if node else 0.0)
+
     async def run(self) -> None:
         """Serve until drained. Raises Closed when the supervisor is gone. Cancelled: every connection is closed."""
+        async with trio.open_nursery() as nursery:
+            self._nursery = nursery
+            self._engine = await self._begin()
+            nursery.start_soon(self._serve)
+            nursery.start_soon(self._listen)
+
+    async def _begin(self) -> Engine:
         message, descriptors = await self._packets.receive()
         with descriptors:
             if not isinstance(message, BeginWorker):
                 raise Closed(f"the supervisor began with {type(message).__name__}")
             shared = Shared.attach(descriptors.take(), message.worker)
         structlog.contextvars.bind_contextvars(worker=message.worker)
-        self._engine = self._make(Place(message.worker, self._sockets, shared, self.hand_off))
-        async with trio.open_nursery() as nursery:
-            self._nursery = nursery
-            nursery.start_soon(self._signals)
-            nursery.start_soon(self._serve)
-            nursery.start_soon(self._listen)
+        return self._make(Place(message.worker, self._sockets, shared, self.hand_off))
 
     # ------------------------------------------------------------------------------------------------- the supervisor
 
@@ -149,12 +156,6 @@ class Worker:
                 self._nursery.start_soon(self._drain, ms / 1000)
             case BeginWorker():
                 raise Closed("the supervisor began twice")
-
-    async def _signals(self) -> None:
-        with trio.open_signal_receiver(signal.SIGTERM) as received:
-            async for _ in received:
-                node = self._feed.snapshots.value.node
-                self._nursery.start_soon(self._drain, node.drain_ms / 1000 if node else 0.0)
 
     async def _drain(self, seconds: float) -> None:
         if self._draining:
@@ -239,6 +240,20 @@ class Worker:
                     pipe.say(Resend(str(exc)))
 
 
+async def _live(packets: Packets[ToWorker], make: EngineFactory) -> None:
+    worker = Worker(packets, make)
+    with trio.open_signal_receiver(signal.SIGTERM) as received:
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(_drain_on_signal, worker, received)
+            await worker.run()
+            nursery.cancel_scope.cancel()
+
+
+async def _drain_on_signal(worker: Worker, received: AsyncIterator[int]) -> None:
+    async for _ in received:
+        worker.begin_drain()
+
+
 def native(place: Place) -> Engine:
     """The engine of production."""
     from gateway.native.engine import NativeEngine
@@ -255,7 +270,7 @@ def main(arguments: Sequence[str], make: EngineFactory = native) -> int:
     packets: Packets[ToWorker] = Packets(socket.socket(fileno=options.channel), ToWorker)
     status = 0
     try:
-        trio.run(Worker(packets, make).run)
+        trio.run(_live, packets, make)
     except* Closed as group:
         log.error("worker.abandoned", reason=str(group.exceptions[0]))
         status = 1

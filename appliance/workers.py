@@ -21,7 +21,7 @@ from discovery.watch import Watchable
 from gateway.engine import Applied, PriorityMoved, Report, Statistics
 from gateway.native.sockets import Handoff
 from gateway.secret import Secrets
-from gateway.snapshot import Listener, ListenerKind, Snapshot
+from gateway.snapshot import Listener, ListenerKind, Snapshot, validate
 from gateway.verdicts import Verdicts
 
 log = structlog.get_logger("control")
@@ -151,7 +151,8 @@ class Workers:
         while True:
             if snapshot.parts:
                 new = wanted_sockets(snapshot)
-                if new != wanted:
+                # Engines refuse a Snapshot with faults; nothing of it must be bound either.
+                if new != wanted and not validate(snapshot):
                     wanted = new
                     self._listen(new)
             seen, snapshot = await snapshots.newer_than(seen)

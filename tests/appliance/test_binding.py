@@ -1,0 +1,80 @@
+"""Listening sockets: one per worker on one port, and clear words when it cannot be."""
+
+import os
+import socket
+
+import pytest
+
+from appliance.binding import CannotBind, bind
+
+
+def free_port():
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return probe.getsockname()[1]
+
+
+def test_several_sockets_listen_on_one_port():
+    port = free_port()
+    sockets = bind("127.0.0.1", port, 3)
+    try:
+        assert {sock.getsockname() for sock in sockets} == {("127.0.0.1", port)}
+        assert not any(sock.getblocking() for sock in sockets)
+        with socket.create_connection(("127.0.0.1", port)):
+            pass
+    finally:
+        for sock in sockets:
+            sock.close()
+
+
+def test_a_port_that_another_gateway_of_the_same_user_shares_is_in_use():
+    """SO_REUSEPORT alone would let both have it, and each would get half of the connections."""
+    port = free_port()
+    first = bind("127.0.0.1", port, 2)
+    try:
+        with pytest.raises(CannotBind, match=rf"127\.0\.0\.1:{port} is in use.*choose another port"):
+            bind("127.0.0.1", port, 2)
+    finally:
+        for sock in first:
+            sock.close()
+    for sock in bind("127.0.0.1", port, 1):
+        sock.close()
+
+
+def test_a_port_with_connections_in_time_wait_is_free():
+    port = free_port()
+    (listener,) = bind("127.0.0.1", port, 1)
+    with socket.create_connection(("127.0.0.1", port)) as client:
+        listener.setblocking(True)
+        accepted, _ = listener.accept()
+        accepted.close()  # this side closes first, so TIME_WAIT is here
+        assert client.recv(1) == b""
+    listener.close()
+    for sock in bind("127.0.0.1", port, 1):
+        sock.close()
+
+
+@pytest.mark.parametrize(
+    ("address", "port", "says"),
+    [
+        ("192.0.2.1", 8080, "no such address"),
+        ("example.com", 8080, "example.com"),
+        ("127.0.0.1", 70000, "127.0.0.1:70000"),
+    ],
+)
+def test_what_is_wrong_is_said(address, port, says):
+    with pytest.raises(CannotBind, match=says):
+        bind(address, port, 1)
+
+
+@pytest.mark.skipif(os.geteuid() == 0, reason="root may bind every port")
+def test_a_privileged_port_says_what_to_do():
+    with pytest.raises(CannotBind, match="CAP_NET_BIND_SERVICE"):
+        bind("127.0.0.1", 1, 1)
+
+
+def test_ipv4_and_ipv6_of_one_port_are_two_listeners():
+    port = free_port()
+    four, six = bind("0.0.0.0", port, 1), bind("::", port, 1)
+    for sock in (*four, *six):
+        sock.close()

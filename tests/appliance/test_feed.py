@@ -1,0 +1,86 @@
+"""The worker's slots: differences, wholes, and parts that stay the same objects."""
+
+import pytest
+
+from appliance.feed import Feed, following
+from appliance.messages import Keys, Overlay, SnapshotDelta
+from gateway.secret import Secret
+from gateway.snapshot import Node, Snapshot, VirtualHost
+from gateway.verdicts import AddressState, Verdicts, difference
+
+NODE = Node(name="n", cluster="east")
+ONE = Snapshot.of([NODE])
+TWO = ONE.changed([VirtualHost("t", "h", ("*",), ())])
+
+
+def copy(snapshot):
+    """Equal parts that are other objects, as they come from a pipe."""
+    import msgspec
+
+    from gateway.snapshot import Delta
+
+    return msgspec.msgpack.decode(msgspec.msgpack.encode(snapshot.delta_from(None)), type=Delta)
+
+
+def test_nothing_is_fed_at_first():
+    assert not Feed().fed
+
+
+def test_a_whole_and_then_a_difference():
+    feed = Feed()
+    feed.take(SnapshotDelta(ONE.delta_from(None)))
+    assert feed.fed
+    feed.take(SnapshotDelta(TWO.delta_from(ONE)))
+    assert feed.snapshots.value == TWO
+
+
+def test_a_whole_that_is_equal_wakes_nobody():
+    feed = Feed()
+    feed.take(SnapshotDelta(copy(TWO)))
+    before = feed.snapshots.value
+    feed.take(SnapshotDelta(copy(TWO)))
+    assert feed.snapshots.value is before
+    assert feed.snapshots.version == 1
+
+
+def test_equal_parts_of_a_new_whole_stay_the_same_objects_and_others_go():
+    result = following(TWO, copy(ONE))
+    assert result == ONE
+    assert result.parts["node"] is TWO.parts["node"]
+
+
+def test_a_difference_from_something_else_changes_nothing():
+    feed = Feed()
+    feed.take(SnapshotDelta(ONE.delta_from(None)))
+    with pytest.raises(ValueError, match="is running"):
+        feed.take(SnapshotDelta(ONE.delta_from(TWO)))
+    assert feed.snapshots.value == ONE
+
+
+def test_a_whole_that_breaks_its_promise_changes_nothing():
+    import msgspec
+
+    feed = Feed()
+    with pytest.raises(ValueError, match="promised"):
+        feed.take(SnapshotDelta(msgspec.structs.replace(ONE.delta_from(None), version="00")))
+    assert not feed.fed
+
+
+def test_keys_come_and_go():
+    feed = Feed()
+    feed.take(Keys({"a": b"1", "b": b"2"}, whole=True))
+    feed.take(Keys({"c": b"3"}, remove=("a",)))
+    assert feed.secrets.value == {"b": Secret(b"2"), "c": Secret(b"3")}
+    feed.take(Keys({}, whole=True))
+    assert feed.secrets.value == {}
+
+
+def test_verdicts_that_are_the_same_wake_nobody():
+    feed = Feed()
+    down = Verdicts(addresses={"10.0.0.1:15443": AddressState.DOWN})
+    feed.take(Overlay(difference(None, down)))
+    assert feed.verdicts.value == down
+    feed.take(Overlay(difference(None, down)))
+    assert feed.verdicts.version == 1
+    feed.take(Overlay(difference(down, Verdicts())))
+    assert feed.verdicts.value == Verdicts()
