@@ -17,7 +17,7 @@ from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 
 from gateway.engine import BackendStatistics, EndpointStatistics, PriorityMoved, Report
-from gateway.native.fitness import Fitness
+from gateway.native.fitness import MUTE, Fitness
 from gateway.native.host import Host, Waiter
 from gateway.native.shared import Counter as SharedCounter
 from gateway.native.shared import Shared, counter_key
@@ -134,6 +134,8 @@ class BackendState:
 
     def _pick_untried(self, now: float, tried: Sequence[Host], condemned: int) -> Host | None:
         failures = Counter(host.priority for host in tried)
+        # Who waited for nothing once shall not again: one silent endpoint is enough to prefer the next priority.
+        failures.update({host.priority: _CONDEMNED for host in tried if host.ejected and host.reason in MUTE})
         loads = self._spread.loads
         choices: dict[tuple[bool, bool, int], list[Host]] = {}  # (condemned or doubtful, carries no load, priority if so)
         for priority, hosts in enumerate(self._spread.in_service):

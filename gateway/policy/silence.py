@@ -50,13 +50,11 @@ class Latencies:
     def record(self, seconds: float) -> None:
         """About 0.2 µs."""
         us = int(seconds * 1_000_000)
-        bits = us.bit_length()
-        if bits < 3:
+        if us < 4:
             index = us if us > 0 else 0
-        elif bits > _OCTAVES:
-            index = _BUCKETS - 1
         else:
-            index = bits * 4 + (us >> (bits - 3)) - 4
+            bits = us.bit_length()
+            index = bits * 4 + (us >> (bits - 3)) - 4 if bits <= _OCTAVES else _BUCKETS - 1
         self.counts[index] += 1
         self.total += 1
 
