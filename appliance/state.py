@@ -37,8 +37,11 @@ class _Stored(msgspec.Struct):
 class StateDirectory:
     """`path` is made with mode 0700 when it is first written to."""
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, *, every_s: float = _EVERY_S, again_s: float = _AGAIN_S) -> None:
         self.path = path
+        self.saved: Watchable[str] = Watchable("")  # version of what `follow` wrote last; an error's text when it could not
+        self._every_s = every_s
+        self._again_s = again_s
 
     def prepare(self) -> None:
         """Make the directory. Raises OSError."""
@@ -74,16 +77,18 @@ class StateDirectory:
             seen, snapshot = snapshots.version, snapshots.value
             if snapshot.parts and snapshot != saved:
                 saved = snapshot if await self._save(snapshot, secrets.value) else None
-            await trio.sleep(_EVERY_S)
-            with trio.move_on_after(math.inf if saved else _AGAIN_S):
+            await trio.sleep(self._every_s)
+            with trio.move_on_after(math.inf if saved else self._again_s):
                 await snapshots.newer_than(seen)
 
     async def _save(self, snapshot: Snapshot, secrets: Secrets) -> bool:
         try:
             await trio.to_thread.run_sync(self.save, snapshot, secrets)
         except OSError as exc:
-            log.error("state.unwritable", directory=str(self.path), error=str(exc), retry_in_s=_AGAIN_S)
+            log.error("state.unwritable", directory=str(self.path), error=str(exc), retry_in_s=self._again_s)
+            self.saved.set(str(exc))
             return False
+        self.saved.set(snapshot.version)
         return True
 
 
