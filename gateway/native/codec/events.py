@@ -1,0 +1,134 @@
+"""What a codec says: heads, bytes of a body, END. The same for every version of HTTP.
+
+A codec is sans-I/O: `receive(bytes)`, then `next_event()` until it says None ("more bytes, please"). A head with `end` set is a whole
+message, `body` included; otherwise bytes follow, then END. Bytes of a body are plain `bytes` objects, framing removed.
+"""
+
+from __future__ import annotations
+
+import enum
+from typing import Final
+
+from gateway.native.codec.fields import Field, Kind, field_of
+
+
+class End(enum.Enum):
+    """The message is complete."""
+
+    END = "end"
+
+    def __repr__(self) -> str:
+        return "END"
+
+
+END: Final = End.END
+
+
+class RequestHead:
+    """A request's head, accepted: nothing in it can be read in two ways.
+
+    target: as the client wrote it, in origin form (or `*`); path: the same without the query. host: lower case, without port, for
+    routing; authority: as the client wrote it. lines: the raw header lines; specials: those that mean something to a gateway.
+    raw: all header lines as they came, joined; may be forwarded whole unless `rewrite` says that some must not.
+    length: of the body; -1 = chunked, 0 = none. body: all of it, if it came with the head. nominated: names that the Connection header makes hop-by-hop.
+    """
+
+    __slots__ = (
+        "authority",
+        "body",
+        "end",
+        "expect",
+        "host",
+        "keep_alive",
+        "length",
+        "lines",
+        "method",
+        "minor",
+        "nominated",
+        "path",
+        "raw",
+        "request_id",
+        "rewrite",
+        "specials",
+        "target",
+        "user_agent",
+    )
+    method: bytes
+    target: bytes
+    path: bytes
+    minor: int
+    lines: list[bytes]
+    raw: bytes
+    specials: list[Field]
+    host: bytes
+    authority: bytes
+    user_agent: bytes
+    request_id: bytes
+    length: int
+    body: bytes
+    end: bool
+    keep_alive: bool
+    expect: bool
+    rewrite: bool
+    nominated: tuple[bytes, ...]
+
+    def values(self, name: bytes) -> list[bytes]:
+        """Values of every header of that lower-case name, in order."""
+        return _values(self.lines, name)
+
+    def special(self, kind: Kind) -> list[Field]:
+        return [field for field in self.specials if field[0] == kind]
+
+    def __repr__(self) -> str:
+        return f"<RequestHead {self.method!r} {self.target!r} host={self.host!r} length={self.length}>"
+
+
+class ResponseHead:
+    """A response's head. length: of the body; -1 = chunked, -2 = until the connection closes, 0 = none. body: as in RequestHead.
+
+    interim: a 1xx, another head follows. start: the status line as it came; raw, rewrite, nominated: as in RequestHead.
+    """
+
+    __slots__ = (
+        "body",
+        "end",
+        "interim",
+        "keep_alive",
+        "length",
+        "lines",
+        "minor",
+        "nominated",
+        "raw",
+        "rewrite",
+        "specials",
+        "start",
+        "status",
+    )
+    status: int
+    minor: int
+    start: bytes
+    lines: list[bytes]
+    raw: bytes
+    specials: list[Field]
+    length: int
+    body: bytes
+    end: bool
+    interim: bool
+    keep_alive: bool
+    rewrite: bool
+    nominated: tuple[bytes, ...]
+
+    def values(self, name: bytes) -> list[bytes]:
+        return _values(self.lines, name)
+
+    def __repr__(self) -> str:
+        return f"<ResponseHead {self.status} length={self.length}>"
+
+
+def _values(lines: list[bytes], name: bytes) -> list[bytes]:
+    found = []
+    for line in lines:
+        key, value = field_of(line)
+        if key == name:
+            found.append(value)
+    return found

@@ -1,0 +1,370 @@
+"""HTTP/1.1 and 1.0, both sides, strictly: a message that two parsers could read differently is refused (DESIGN section 7).
+
+Theory of operation. A codec holds the bytes that were received and not yet understood. `next_event` takes the next thing out of
+them: a head, bytes of a body, END. So pipelined requests wait in it unread until the one before is answered, and nothing is parsed
+that nobody asked for. Heads are taken apart by `split` and a memo of lines (see fields); bodies by `body`.
+
+What is refused, with 400 (or 502 from upstream) and the connection closed: Transfer-Encoding beside Content-Length, or anything but
+exactly `chunked`, or in HTTP/1.0; a bare CR or LF; a folded header; space before a colon; no Host or several; several Content-Length
+headers, or one with a sign or a list; control characters and bytes above 126 in the target, and `#`; an absolute target that names
+another authority than Host. 431: a head over 60 KiB or 100 headers. Trailers and chunk extensions are checked and dropped.
+
+Pure: raises GatewayError (BadRequest, HeadersTooLarge …; UpstreamProtocolError from the client side).
+"""
+
+from __future__ import annotations
+
+import re
+
+from gateway.errors import BadRequest, HeadersTooLarge, NotImplementedByGateway, UpstreamProtocolError
+from gateway.native.codec.body import Body, ChunkedBody, CloseBody, LengthBody
+from gateway.native.codec.events import END, End, RequestHead, ResponseHead
+from gateway.native.codec.fields import Kind, Malformed, host_meaning, memo
+
+HEAD_LIMIT = 60 * 1024  # Envoy's max_request_headers_kb default
+HEADERS_LIMIT = 100  # Envoy's max_headers_count default
+
+_METHODS = frozenset((b"GET", b"HEAD", b"POST", b"PUT", b"DELETE", b"OPTIONS", b"PATCH"))
+_METHOD = re.compile(rb"[!#$%&'*+\-.^_`|~0-9A-Za-z]{1,64}")
+_TARGET = bytes(
+    c for c in range(0x21, 0x7F) if c != 0x23
+)  # visible ASCII without "#": a fragment is never sent (RFC 9112 section 3.2)
+_ABSOLUTE = re.compile(rb"(?i:https?)://([^/?]+)(.*)", re.DOTALL)
+_STATUS_LINE = re.compile(rb"HTTP/1\.([01]) ([1-9][0-9][0-9])(?: [\t\x20-\x7e\x80-\xff]*)?")
+
+_USER_AGENT, _HOST, _REQUEST_ID = int(Kind.USER_AGENT), int(Kind.HOST), int(Kind.REQUEST_ID)
+_LENGTH, _CODING, _EXPECT, _CONNECTION = (
+    int(Kind.CONTENT_LENGTH),
+    int(Kind.TRANSFER_ENCODING),
+    int(Kind.EXPECT),
+    int(Kind.CONNECTION),
+)
+_UPGRADE = int(Kind.UPGRADE)
+
+
+class _Receiver:
+    """What both sides share: the buffer and the body that is being read."""
+
+    __slots__ = ("_body", "_buffer", "_pending_end")
+
+    def __init__(self) -> None:
+        self._buffer = b""
+        self._body: Body | None = None
+        self._pending_end = False
+
+    def receive(self, data: bytes) -> None:
+        """Take bytes that came from the connection."""
+        self._buffer = self._buffer + data if self._buffer else data
+
+    @property
+    def buffered(self) -> int:
+        """Bytes received and not yet given out."""
+        return len(self._buffer)
+
+    def _begin(self, head: RequestHead | ResponseHead, length: int, buffer: bytes) -> Body | None:
+        """The body that follows a head; None if all of it is there already, and then the head has it."""
+        if length > 0:
+            if len(buffer) >= length:
+                head.body = buffer[:length]
+                head.end = True
+                self._buffer = buffer[length:]
+                return None
+            return LengthBody(length)
+        return ChunkedBody() if length == -1 else CloseBody()
+
+    def _next_of_body(self, body: Body) -> bytes | End | None:
+        if self._pending_end:
+            self._pending_end = False
+            self._body = None
+            return END
+        data, self._buffer, done = body.decode(self._buffer)
+        if done:
+            if not data:
+                self._body = None
+                return END
+            self._pending_end = True
+        return data or None
+
+
+class ServerCodec(_Receiver):
+    """Reads requests. After END (or a head with `end`), `next_event` goes on to the next request: ask only once it may begin."""
+
+    __slots__ = ()
+
+    def next_event(self) -> RequestHead | bytes | End | None:
+        """The next thing in what was received; None when more is needed. Raises GatewayError; the connection is then of no use."""
+        body = self._body
+        try:
+            if body is not None:
+                return self._next_of_body(body)
+            buffer = self._buffer
+            at = buffer.find(b"\r\n\r\n")
+            if not 0 < at <= HEAD_LIMIT:
+                return self._incomplete(buffer, at)  # type: ignore[func-returns-value]
+            head = self._head(buffer[:at])
+            self._buffer = buffer = buffer[at + 4 :]
+            if not head.end:
+                self._body = self._begin(head, head.length, buffer)
+            return head
+        except Malformed as fault:
+            raise BadRequest(fault.reason) from None
+
+    def _incomplete(self, buffer: bytes, at: int) -> None:
+        if not at:
+            raise Malformed("http1.invalid_request_line")
+        if at > HEAD_LIMIT or len(buffer) > HEAD_LIMIT:
+            raise HeadersTooLarge
+        _refuse_bare_newline(buffer)
+        return None
+
+    def _head(self, block: bytes) -> RequestHead:
+        lines = block.split(b"\r\n")
+        first = lines.pop(0)
+        if not first and lines:  # an empty line before a request is skipped (RFC 9112 section 2.2): one, as old clients send
+            block, first = block[2:], lines.pop(0)
+        if len(lines) > HEADERS_LIMIT:
+            raise HeadersTooLarge("http1.too_many_headers")
+        words = first.split(b" ")
+        if len(words) != 3:
+            raise Malformed("http1.invalid_request_line")
+        method, target, version = words
+        if version == b"HTTP/1.1":
+            minor = 1
+        elif version == b"HTTP/1.0":
+            minor = 0
+        else:
+            raise Malformed("http1.invalid_version")
+        if method not in _METHODS:
+            _unusual_method(method)
+        if target.translate(None, _TARGET) or not target:
+            raise Malformed("http1.invalid_target")
+
+        head = RequestHead()
+        head.method = method
+        head.minor = minor
+        head.lines = lines
+        head.raw = block[len(first) + 2 :]
+        lookup = memo
+        head.specials = specials = [field for line in lines if (field := lookup[line])]
+        length = coded = -1
+        hosts = 0
+        keep_alive = minor == 1
+        rewrite = expect = False
+        head.user_agent = head.request_id = b""
+        head.nominated = ()
+        for field in specials:
+            kind = field[0]
+            if kind == _HOST:
+                hosts += 1
+                head.authority = field[2]
+                head.host = field[3][0]
+            elif kind == _USER_AGENT:
+                head.user_agent = field[2]
+            elif kind == _LENGTH:
+                if length >= 0:
+                    raise Malformed("http1.multiple_content_lengths")
+                length = field[3]
+            elif kind == _REQUEST_ID:
+                head.request_id = field[2]
+            elif kind == _CODING:
+                if coded >= 0 or field[2].lower() != b"chunked" or not minor:
+                    raise Malformed("http1.invalid_transfer_encoding")
+                coded = 1
+            elif kind == _CONNECTION:
+                rewrite = True
+                names = field[3]
+                if b"close" in names:
+                    keep_alive = False
+                elif not minor and b"keep-alive" in names:
+                    keep_alive = True
+                head.nominated += names
+            elif kind == _EXPECT:
+                expect = minor == 1 and field[2].lower() == b"100-continue"
+                rewrite |= not expect
+            elif kind == _UPGRADE:
+                _refuse_upgrade(field[2])
+                rewrite = True
+            else:
+                rewrite = True
+        if hosts != 1 and (hosts or minor):
+            raise Malformed("http1.missing_host" if not hosts else "http1.multiple_hosts")
+        if not hosts:
+            head.authority = head.host = b""
+        if coded >= 0:
+            if length >= 0:
+                raise Malformed("http1.content_length_and_transfer_encoding")
+        elif length <= 0:
+            length = 0
+        head.length = length
+        head.body = b""
+        head.end = not length
+        head.keep_alive = keep_alive
+        head.expect = expect and length != 0
+        head.rewrite = rewrite
+        if target[0] != 0x2F:
+            target = _other_target(method, target, head)
+        head.target = target
+        head.path = target if b"?" not in target else target[: target.index(b"?")]
+        return head
+
+
+def _unusual_method(method: bytes) -> None:
+    if _METHOD.fullmatch(method) is None:
+        raise Malformed("http1.invalid_method")
+    if method == b"CONNECT":
+        raise NotImplementedByGateway("connect_not_supported")
+
+
+def _refuse_upgrade(value: bytes) -> None:
+    """An offer of HTTP/2 in clear may be passed over (RFC 9113 section 3.1 lets servers do so); what else asks for a tunnel is
+    refused. The seam: a tunnel would start where the exchange would otherwise read the response's body."""
+    if value.lower() != b"h2c":
+        raise NotImplementedByGateway("upgrade_not_supported")
+
+
+def _other_target(method: bytes, target: bytes, head: RequestHead) -> bytes:
+    """Absolute form, which must name the authority that Host names, or `*` of OPTIONS. Returns the origin form."""
+    if target == b"*" and method == b"OPTIONS":
+        return target
+    match = _ABSOLUTE.fullmatch(target)
+    if match is None:
+        raise Malformed("http1.invalid_target")
+    authority, rest = match[1], match[2]
+    name, _ = host_meaning(authority)
+    if head.authority and authority.lower() != head.authority.lower():
+        raise Malformed("http1.target_contradicts_host")  # RFC 9112 section 3.2.2: one of two parsers would take the other
+    if not head.authority:
+        head.authority, head.host = authority, name
+        head.raw = b"host: " + authority + (b"\r\n" + head.raw if head.raw else b"")
+        head.lines.insert(0, b"host: " + authority)
+    return rest if rest.startswith(b"/") else b"/" + rest
+
+
+def _refuse_bare_newline(buffer: bytes) -> None:
+    """Raises Malformed when a head that is not complete holds a LF without CR, so that its sender does not wait for an answer."""
+    if buffer.count(b"\n") != buffer.count(b"\r\n"):
+        raise Malformed("http1.bare_newline")
+
+
+class ClientCodec(_Receiver):
+    """Reads responses. `expect(method)` before each; after END (or a head with `end`) the response is complete."""
+
+    __slots__ = ("_method",)
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._method = b""
+
+    def expect(self, method: bytes) -> None:
+        """The response that comes now answers a request with this method."""
+        self._method = method
+
+    def next_event(self) -> ResponseHead | bytes | End | None:
+        """As ServerCodec.next_event. Raises UpstreamProtocolError."""
+        body = self._body
+        try:
+            if body is not None:
+                return self._next_of_body(body)
+            buffer = self._buffer
+            at = buffer.find(b"\r\n\r\n")
+            if 0 < at <= HEAD_LIMIT:
+                head = self._head(buffer[:at])
+                self._buffer = buffer = buffer[at + 4 :]
+                if not head.end:
+                    self._body = self._begin(head, head.length, buffer)
+                return head
+            if len(buffer) > HEAD_LIMIT or not at:
+                raise Malformed("http1.headers_too_large" if at else "http1.invalid_status_line")
+            _refuse_bare_newline(buffer)
+            return None
+        except Malformed as fault:
+            raise UpstreamProtocolError(f"upstream_reset_before_response_started{{protocol_error|{fault.reason}}}") from None
+
+    def ended(self) -> bool:
+        """The connection has ended: True if that ends the body as it may, False if something is missing."""
+        whole = self._pending_end or isinstance(self._body, CloseBody)
+        self._body, self._pending_end = None, False
+        return whole
+
+    def _head(self, block: bytes) -> ResponseHead:
+        lines = block.split(b"\r\n")
+        start = lines.pop(0)
+        if len(lines) > HEADERS_LIMIT:
+            raise Malformed("http1.too_many_headers")
+        head = ResponseHead()
+        head.start = start
+        minor, status = _statuses[start]
+        head.minor = minor
+        head.status = status
+        head.lines = lines
+        head.raw = block[len(start) + 2 :]
+        lookup = memo
+        head.specials = specials = [field for line in lines if (field := lookup[line])]
+        length = coded = -1
+        keep_alive = minor == 1
+        rewrite = False
+        head.nominated = ()
+        for field in specials:
+            kind = field[0]
+            if kind == _LENGTH:
+                if length >= 0:
+                    raise Malformed("http1.multiple_content_lengths")
+                length = field[3]
+            elif kind == _CODING:
+                if coded >= 0 or field[2].lower() != b"chunked" or not minor:
+                    raise Malformed("http1.invalid_transfer_encoding")
+                coded = 1
+            elif kind == _CONNECTION:
+                rewrite = True
+                names = field[3]
+                if b"close" in names:
+                    keep_alive = False
+                elif not minor and b"keep-alive" in names:
+                    keep_alive = True
+                head.nominated += names
+            elif kind >= 7:  # Kind.UPGRADE and what is stripped
+                rewrite = True
+        if coded >= 0 and length >= 0:
+            raise Malformed("http1.content_length_and_transfer_encoding")
+        head.interim = status < 200
+        if self._method == b"HEAD" or status < 200 or status == 204 or status == 304:
+            if coded >= 0 and status < 300:
+                rewrite = True  # RFC 9112 section 6.1: no Transfer-Encoding in a 1xx or 204
+            if length > 0 and status == 204:
+                raise Malformed("http1.content_in_204")
+            head.end = True
+            length = 0
+        elif coded >= 0:
+            head.end = False
+            length = -1
+        elif length < 0:
+            head.end = False
+            length = -2
+            keep_alive = False
+        else:
+            head.end = length == 0
+        if status == 101:
+            raise Malformed("http1.unasked_upgrade")
+        head.length = length
+        head.body = b""
+        head.keep_alive = keep_alive
+        head.rewrite = rewrite
+        return head
+
+
+class _StatusLines(dict[bytes, tuple[int, int]]):
+    """Status line → (minor version, status). Raises Malformed. Bounded: a server has a handful of them."""
+
+    def __missing__(self, line: bytes) -> tuple[int, int]:
+        match = _STATUS_LINE.fullmatch(line)
+        if match is None:
+            raise Malformed("http1.invalid_status_line")
+        meaning = int(match[1]), int(match[2])
+        if len(self) < 512:
+            self[line] = meaning
+        return meaning
+
+
+_statuses = _StatusLines()
+
+Codec = ServerCodec | ClientCodec
