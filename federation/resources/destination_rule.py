@@ -3,11 +3,23 @@
 from __future__ import annotations
 
 import enum
+from collections.abc import Iterator
 from typing import Annotated
 
 from pydantic import BeforeValidator, Field
 
-from federation.resources.message import Message
+from federation.resources.checks import (
+    duplicates,
+    duration_fault,
+    export_to_faults,
+    fault,
+    host_fault,
+    is_label,
+    label_faults,
+    range_fault,
+    warning,
+)
+from federation.resources.message import Fault, Message
 from federation.resources.scalars import Flag, Milliseconds, Whole, choice_reader
 from federation.resources.virtual_service import PortSelector
 
@@ -37,6 +49,17 @@ class Failover(Message):
     from_: str = Field(default="", alias="from")
     to: str = ""
 
+    def faults(self) -> Iterator[Fault]:
+        for name, region in (("from", self.from_), ("to", self.to)):
+            if not region:
+                yield Fault((name,), f"`{name}` is empty; write a region")
+            if "/" in region:
+                yield Fault((name,), "failover names regions only; write the part before the first `/`")
+            if "*" in region:
+                yield Fault((name,), "failover names one region, no `*`; write one entry per region")
+        if self.from_ == self.to:
+            yield Fault((), "failover from a region to itself; write two different regions")
+
 
 class LocalityLbSetting(Message):
     """Istio's LocalityLoadBalancerSetting. enabled None: not written (on, by the mesh's default)."""
@@ -45,6 +68,10 @@ class LocalityLbSetting(Message):
 
     enabled: Flag | None = None
     failover: tuple[Failover, ...] = ()
+
+    def faults(self) -> Iterator[Fault]:
+        for index, region in duplicates([entry.from_ for entry in self.failover]):
+            yield from warning(("failover", index), f"failover from `{region}` is written twice; the first holds")
 
 
 class LoadBalancerSettings(Message):
@@ -58,6 +85,9 @@ class TCPSettings(Message):
     later = ("maxConnections", "tcpKeepalive", "maxConnectionDuration", "idleTimeout")
 
     connect_timeout: Milliseconds | None = None
+
+    def faults(self) -> Iterator[Fault]:
+        yield from fault(("connectTimeout",), duration_fault(self.connect_timeout))
 
 
 class HTTPSettings(Message):
@@ -76,10 +106,19 @@ class HTTPSettings(Message):
     max_requests_per_connection: Whole | None = None
     http2_max_requests: Whole | None = None
 
+    def faults(self) -> Iterator[Fault]:
+        yield from fault(("idleTimeout",), duration_fault(self.idle_timeout))
+        yield from fault(("maxRequestsPerConnection",), range_fault(self.max_requests_per_connection, 0))
+        yield from fault(("http2MaxRequests",), range_fault(self.http2_max_requests, 0))
+
 
 class ConnectionPoolSettings(Message):
     tcp: TCPSettings | None = None
     http: HTTPSettings | None = None
+
+    def faults(self) -> Iterator[Fault]:
+        if self.tcp is None and self.http is None:
+            yield Fault((), "connectionPool is empty; write tcp or http, or remove it")
 
 
 class OutlierDetection(Message):
@@ -97,6 +136,22 @@ class OutlierDetection(Message):
     min_health_percent: Whole | None = None
     outlier_detection_http_error_codes: tuple[Whole, ...] = ()
 
+    def faults(self) -> Iterator[Fault]:
+        yield from fault(("interval",), duration_fault(self.interval))
+        yield from fault(("baseEjectionTime",), duration_fault(self.base_ejection_time))
+        yield from fault(("maxEjectionPercent",), range_fault(self.max_ejection_percent, 0, 100))
+        yield from fault(("minHealthPercent",), range_fault(self.min_health_percent, 0, 100))
+        yield from fault(("consecutive5xxErrors",), range_fault(self.consecutive_5xx_errors, 0))
+        yield from fault(("consecutiveGatewayErrors",), range_fault(self.consecutive_gateway_errors, 0))
+        yield from fault(("consecutiveLocalOriginFailures",), range_fault(self.consecutive_local_origin_failures, 0))
+        for index, code in enumerate(self.outlier_detection_http_error_codes):
+            yield from fault(("outlierDetectionHttpErrorCodes", index), range_fault(code, 100, 599))
+        if self.consecutive_local_origin_failures and not self.split_external_local_origin_errors:
+            message = (
+                "consecutiveLocalOriginFailures counts only with splitExternalLocalOriginErrors: true; write that, or remove it"
+            )
+            yield Fault(("consecutiveLocalOriginFailures",), message)
+
 
 class ClientTLSSettings(Message):
     later = ("caCrl",)
@@ -110,6 +165,44 @@ class ClientTLSSettings(Message):
     sni: str = ""
     insecure_skip_verify: Flag = False
 
+    def faults(self) -> Iterator[Fault]:
+        named = {
+            "clientCertificate": self.client_certificate,
+            "privateKey": self.private_key,
+            "caCertificates": self.ca_certificates,
+        }
+        written = [name for name, value in named.items() if value]
+        if self.mode in (ClientTlsMode.DISABLE, ClientTlsMode.ISTIO_MUTUAL):
+            if written or self.credential_name:
+                names = ", ".join([*written, *(["credentialName"] if self.credential_name else [])])
+                yield from warning((), f"mode {self.mode.value} does not use {names}; remove them, or write SIMPLE or MUTUAL")
+            return
+        if "://" in self.credential_name:
+            yield Fault(("credentialName",), "a credentialName with a scheme is not supported yet; write the Secret's name")
+        if self.insecure_skip_verify and (self.ca_certificates or self.subject_alt_names):
+            yield Fault(
+                ("insecureSkipVerify",), "insecureSkipVerify excludes caCertificates and subjectAltNames; keep those, it is safer"
+            )
+        if self.credential_name:
+            if written:
+                yield Fault(("credentialName",), f"credentialName excludes {', '.join(written)}; keep one")
+        elif self.mode is ClientTlsMode.MUTUAL:
+            for name in ("clientCertificate", "privateKey"):
+                if not named[name]:
+                    yield Fault((), f"MUTUAL needs `{name}`; write it, or credentialName")
+        elif self.client_certificate or self.private_key:
+            yield from warning((), "mode SIMPLE sends no client certificate; write MUTUAL, or remove it")
+
+
+def _failover_needs_ejection(balancer: LoadBalancerSettings | None, outlier: OutlierDetection | None) -> Iterator[Fault]:
+    """Istio's own warning; what the effective policy makes of it is for analyze to say."""
+    locality = balancer.locality_lb_setting if balancer else None
+    if locality and locality.failover and outlier is None:
+        message = (
+            "outlier detection policy must be provided for failover: without it no locality is ever left; write outlierDetection"
+        )
+        yield from warning(("loadBalancer", "localityLbSetting", "failover"), message)
+
 
 class PortTrafficPolicy(Message):
     """Replaces the destination's whole policy for the port; what it does not write is default, not inherited."""
@@ -119,6 +212,13 @@ class PortTrafficPolicy(Message):
     connection_pool: ConnectionPoolSettings | None = None
     outlier_detection: OutlierDetection | None = None
     tls: ClientTLSSettings | None = None
+
+    def faults(self) -> Iterator[Fault]:
+        if not (self.load_balancer or self.connection_pool or self.outlier_detection or self.tls):
+            yield Fault(
+                (), "the port's policy is empty, and would replace the destination's by defaults; write something, or remove it"
+            )
+        yield from _failover_needs_ejection(self.load_balancer, self.outlier_detection)
 
 
 class TrafficPolicy(Message):
@@ -130,11 +230,23 @@ class TrafficPolicy(Message):
     tls: ClientTLSSettings | None = None
     port_level_settings: tuple[PortTrafficPolicy, ...] = ()
 
+    def faults(self) -> Iterator[Fault]:
+        if not (self.load_balancer or self.connection_pool or self.outlier_detection or self.tls or self.port_level_settings):
+            yield Fault((), "trafficPolicy is empty; write something, or remove it")
+        for index, number in duplicates([settings.port.number for settings in self.port_level_settings]):
+            yield Fault(("portLevelSettings", index, "port"), f"port {number} has settings already; merge them")
+        yield from _failover_needs_ejection(self.load_balancer, self.outlier_detection)
+
 
 class Subset(Message):
     name: str
     labels: dict[str, str] = Field(default_factory=dict)
     traffic_policy: TrafficPolicy | None = None
+
+    def faults(self) -> Iterator[Fault]:
+        if not is_label(self.name):
+            yield Fault(("name",), f"`{self.name[:80]}` is no subset name; use letters, digits and `-`, 63 at most")
+        yield from label_faults(self.labels, ("labels",))
 
 
 class DestinationRule(Message):
@@ -144,3 +256,9 @@ class DestinationRule(Message):
     traffic_policy: TrafficPolicy | None = None
     subsets: tuple[Subset, ...] = ()
     export_to: tuple[str, ...] = ()
+
+    def faults(self) -> Iterator[Fault]:
+        yield from fault(("host",), host_fault(self.host))
+        for index, name in duplicates([subset.name for subset in self.subsets]):
+            yield Fault(("subsets", index, "name"), f"subset `{name}` is written twice; rename or remove one")
+        yield from export_to_faults(self.export_to)

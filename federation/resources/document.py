@@ -3,24 +3,18 @@
 from __future__ import annotations
 
 import dataclasses
-import datetime
-from typing import Annotated, Any, Generic, TypeVar
+from collections.abc import Iterator
+from typing import Generic, TypeVar
 
-from pydantic import BeforeValidator, Field
+from pydantic import Field
 
 from discovery.document import Origin
-from federation.resources.message import Message
+from federation.resources.checks import fault, is_label, label_faults, resource_name_fault
+from federation.resources.message import Fault, Message
 
 S = TypeVar("S", bound=Message, covariant=True)
 
 NOWHERE = Origin("")
-
-
-def _moment(value: Any) -> Any:
-    """YAML makes a time of an unquoted RFC 3339 text; back to text."""
-    if isinstance(value, datetime.datetime):
-        return value.isoformat().replace("+00:00", "Z")
-    return value
 
 
 class Metadata(Message):
@@ -44,7 +38,15 @@ class Metadata(Message):
     namespace: str = "default"
     labels: dict[str, str] = Field(default_factory=dict)
     annotations: dict[str, str] = Field(default_factory=dict)
-    creation_timestamp: Annotated[str, BeforeValidator(_moment)] = ""
+    creation_timestamp: str = ""
+
+    def faults(self) -> Iterator[Fault]:
+        yield from fault(("name",), resource_name_fault(self.name))
+        if not is_label(self.namespace):
+            yield Fault(
+                ("namespace",), f"`{self.namespace[:80]}` is no namespace; use lower-case letters, digits and `-`, 63 at most"
+            )
+        yield from label_faults(self.labels, ("labels",))
 
 
 @dataclasses.dataclass(frozen=True, slots=True)

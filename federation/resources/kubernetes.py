@@ -9,11 +9,14 @@ from __future__ import annotations
 import base64
 import binascii
 import enum
+import ipaddress
+from collections.abc import Iterator
 from typing import Annotated
 
 from pydantic import BeforeValidator, Field, PlainValidator
 
-from federation.resources.message import Message
+from federation.resources.checks import duplicates, fault, is_ip, port_fault
+from federation.resources.message import Fault, Message
 from federation.resources.scalars import Flag, Whole, choice_reader
 from gateway.secret import Secret as SecretBytes
 
@@ -28,6 +31,10 @@ class TransportProtocol(enum.Enum):
     TCP = "TCP"
     UDP = "UDP"
     SCTP = "SCTP"
+
+
+MOST_SLICE_ENDPOINTS = 1000  # Kubernetes' own limits
+MOST_ADDRESSES = 100
 
 
 class AddressType(enum.Enum):
@@ -57,6 +64,11 @@ class ServicePort(Message):
     app_protocol: str = ""
     target_port: Annotated[int | str, PlainValidator(_number_or_name)] = 0
 
+    def faults(self) -> Iterator[Fault]:
+        yield from fault(("port",), port_fault(self.port))
+        if isinstance(self.target_port, int):
+            yield from fault(("targetPort",), port_fault(self.target_port, zero=True))
+
 
 class Service(Message):
     """cluster_ip "None" = headless. selector: labels of Pods; fedgate reads EndpointSlices instead."""
@@ -83,6 +95,21 @@ class Service(Message):
     type: _Type = ServiceType.CLUSTER_IP
     publish_not_ready_addresses: Flag = False
     session_affinity: str = "None"
+
+    def faults(self) -> Iterator[Fault]:
+        if not self.ports and self.cluster_ip != "None":
+            yield Fault(("ports",), "a Service has at least one port, unless clusterIP is None; write it")
+        for index, name in duplicates([port.name for port in self.ports]):
+            message = (
+                f"port name `{name}` is used twice; names are unique" if name else "with several ports each needs a name; write it"
+            )
+            yield Fault(("ports", index, "name"), message)
+        for index, number in duplicates([(port.port, port.protocol.value) for port in self.ports]):
+            yield Fault(("ports", index, "port"), f"port {number[0]} {number[1]} is written twice; remove one")
+        if self.cluster_ip not in ("", "None") and not is_ip(self.cluster_ip):
+            yield Fault(("clusterIP",), "clusterIP is no IP; write one, None, or leave it out")
+        if self.session_affinity not in ("", "None"):
+            yield Fault(("sessionAffinity",), "sessionAffinity is not supported yet; remove it")
 
 
 class EndpointConditions(Message):
@@ -113,12 +140,38 @@ class SlicePort(Message):
     app_protocol: str = ""
 
 
+def _of_type(address: str, kind: AddressType) -> bool:
+    try:
+        version = ipaddress.ip_address(address).version
+    except ValueError:
+        return False
+    return version == (4 if kind is AddressType.IPV4 else 6)
+
+
 class EndpointSlice(Message):
     """Belongs to the Service that label kubernetes.io/service-name names."""
 
     address_type: _AddressType
     endpoints: tuple[SliceEndpoint, ...] = ()
     ports: tuple[SlicePort, ...] = ()
+
+    def faults(self) -> Iterator[Fault]:
+        if len(self.endpoints) > MOST_SLICE_ENDPOINTS:
+            yield Fault(("endpoints",), f"{len(self.endpoints)} endpoints, {MOST_SLICE_ENDPOINTS} at most; write several slices")
+        for index, endpoint in enumerate(self.endpoints):
+            at = ("endpoints", index, "addresses")
+            if not 1 <= len(endpoint.addresses) <= MOST_ADDRESSES:
+                yield Fault(at, f"an endpoint has 1 to {MOST_ADDRESSES} addresses, this one {len(endpoint.addresses)}")
+            for place, address in enumerate(endpoint.addresses):
+                if not _of_type(address, self.address_type):
+                    yield Fault(
+                        (*at, place), f"`{address[:80]}` is no {self.address_type.value} address, as addressType says; write one"
+                    )
+        for index, name in duplicates([port.name for port in self.ports]):
+            yield Fault(("ports", index, "name"), f"port name `{name[:80]}` is used twice; names are unique in a slice")
+        for index, port in enumerate(self.ports):
+            if port.port is not None:
+                yield from fault(("ports", index, "port"), port_fault(port.port))
 
 
 def _decoded(value: object) -> SecretBytes:
@@ -137,9 +190,10 @@ def _plain(value: object) -> SecretBytes:
         return value
     if not isinstance(value, str):
         raise ValueError("must be text")
-    return SecretBytes(value.encode())
+    return SecretBytes(value.encode("utf-8", "surrogatepass"))
 
 
+TLS_TYPE = "kubernetes.io/tls"
 CERTIFICATE_KEYS = ("tls.crt", "cert")
 PRIVATE_KEY_KEYS = ("tls.key", "key")
 CA_KEYS = ("ca.crt", "cacert")
@@ -153,6 +207,25 @@ class Secret(Message):
     type: str = "Opaque"
     data: dict[str, Annotated[SecretBytes, PlainValidator(_decoded)]] = Field(default_factory=dict)
     string_data: dict[str, Annotated[SecretBytes, PlainValidator(_plain)]] = Field(default_factory=dict)
+
+    def faults(self) -> Iterator[Fault]:
+        certificate, key, ca = self.certificate, self.private_key, self.ca
+        if self.type == TLS_TYPE and not certificate:
+            yield Fault((), "a kubernetes.io/tls Secret needs tls.crt; write the certificate chain under data, in base64")
+        if self.type == TLS_TYPE and key is None:
+            yield Fault((), "a kubernetes.io/tls Secret needs tls.key; write the private key under data, in base64")
+        for names, text in ((CERTIFICATE_KEYS, certificate), (CA_KEYS, ca)):
+            if text and "-----BEGIN CERTIFICATE-----" not in text:
+                yield Fault(self._where(names), "is no PEM certificate; it begins with -----BEGIN CERTIFICATE-----")
+        if key is not None and certificate and b"PRIVATE KEY-----" not in key.reveal():
+            yield Fault(self._where(PRIVATE_KEY_KEYS), "is no PEM private key; it begins with -----BEGIN PRIVATE KEY-----")
+
+    def _where(self, names: tuple[str, ...]) -> tuple[str, ...]:
+        for field, values in (("stringData", self.string_data), ("data", self.data)):
+            for name in names:
+                if name in values:
+                    return (field, name)
+        return ()
 
     def _first(self, names: tuple[str, ...]) -> SecretBytes | None:
         for values in (self.string_data, self.data):  # Kubernetes: stringData overwrites data

@@ -3,14 +3,20 @@
 from __future__ import annotations
 
 import enum
+from collections.abc import Iterator
 from typing import Annotated
 
 from pydantic import BeforeValidator
 
 from discovery.model import Locality, Protocol
-from federation.resources.message import Message
+from federation.resources.checks import duplicates, fault, host_fault, is_ip, is_label, range_fault
+from federation.resources.message import Fault, Message
 from federation.resources.scalars import Address, HostPort, Place, Whole, choice_reader
 from federation.resources.service_entry import ServicePort
+
+MOST_WORKERS = (
+    256  # every worker holds every listening socket: far more than any machine has cores for, far below descriptor limits
+)
 
 
 class Defaults(enum.Enum):
@@ -47,11 +53,33 @@ class Listen(Message):
     east_west: Address = HostPort("0.0.0.0", 15443)
     http: Address = HostPort("127.0.0.1", 15080)
 
+    def faults(self) -> Iterator[Fault]:
+        named = {"admin": self.admin, "health": self.health, "eastWest": self.east_west, "http": self.http}
+        for name, address in named.items():
+            if not is_ip(address.host):
+                yield Fault((name,), "a listener needs an IP of this machine; write for example 0.0.0.0:15443")
+        taken: set[HostPort] = set()
+        for name, address in named.items():
+            if address.port and address in taken:
+                yield Fault((name,), f"{address} is taken by another listener of this Node; write another port")
+            taken.add(address)
+
 
 class Advertise(Message):
     """Addresses at which others reach this gateway."""
 
     east_west: Address | None = None
+
+    def faults(self) -> Iterator[Fault]:
+        if self.east_west is not None:
+            yield from fault(("eastWest",), dialled_fault(self.east_west))
+
+
+def dialled_fault(address: HostPort) -> str | None:
+    """Of an address that others dial."""
+    if address.port == 0:
+        return "port 0 cannot be dialled; write the port"
+    return None if is_ip(address.host) else host_fault(address.host, wildcard=False)
 
 
 class AccessLog(Message):
@@ -70,9 +98,28 @@ class DnsService(Message):
     ports: tuple[ServicePort, ...] = (ServicePort(number=80, name="http", protocol=Protocol.HTTP),)
     locality: Place = Locality()
 
+    def faults(self) -> Iterator[Fault]:
+        yield from fault(("host",), host_fault(self.host, wildcard=False))
+        if self.srv and self.names:
+            yield Fault((), "srv and names exclude each other; keep one")
+        if self.srv and not all(is_label(label.lstrip("_")) for label in self.srv.rstrip(".").split(".")):
+            yield Fault(("srv",), "is no SRV name; write for example _http._tcp.shop.example")
+        for index, name in enumerate(self.names):
+            yield from fault(("names", index), host_fault(name, wildcard=False))
+        if not self.ports:
+            yield Fault(("ports",), "the service needs a port; write one, or leave ports out for http on 80")
+        for index, number in duplicates([port.number for port in self.ports]):
+            yield Fault(("ports", index, "number"), f"port {number} is written twice; numbers are unique")
+
 
 class DnsSource(Message):
-    services: tuple[DnsService, ...] = ()
+    services: tuple[DnsService, ...]
+
+    def faults(self) -> Iterator[Fault]:
+        if not self.services:
+            yield Fault(("services",), "the source finds nothing; write its services")
+        for index, host in duplicates([service.host.lower() for service in self.services]):
+            yield Fault(("services", index, "host"), f"`{host}` is written twice; merge them")
 
 
 class Source(Message):
@@ -80,6 +127,12 @@ class Source(Message):
 
     name: str
     dns: DnsSource | None = None
+
+    def faults(self) -> Iterator[Fault]:
+        if not is_label(self.name):
+            yield Fault(("name",), f"`{self.name[:80]}` is no source name; use letters, digits and `-`, 63 at most")
+        if self.dns is None:
+            yield Fault((), "the source says nothing of where to look; write `dns`")
 
 
 class Node(Message):
@@ -102,3 +155,15 @@ class Node(Message):
     )
     access_log: AccessLog = AccessLog()
     sources: tuple[Source, ...] = ()
+
+    def faults(self) -> Iterator[Fault]:
+        for name, text in (("cluster", self.cluster), *((("network", self.network),) if self.network else ())):
+            if not is_label(text):
+                yield Fault((name,), f"`{text[:80]}` is no name; use letters, digits and `-`, 63 at most")
+        yield from fault(("trustDomain",), host_fault(self.trust_domain, wildcard=False))
+        yield from fault(("clusterDomain",), host_fault(self.cluster_domain, wildcard=False))
+        yield from fault(("workers",), range_fault(self.workers, 1, MOST_WORKERS))
+        if not self.state_dir:
+            yield Fault(("stateDir",), "stateDir is empty; write a directory, or leave it out for ./state")
+        for index, name in duplicates([source.name for source in self.sources]):
+            yield Fault(("sources", index, "name"), f"source `{name}` is written twice; names are unique")

@@ -2,17 +2,50 @@
 
 from __future__ import annotations
 
-import enum
-from typing import Annotated
+from collections.abc import Iterator
 
-from pydantic import BeforeValidator, Field
+from federation.resources.checks import (
+    duration_fault,
+    export_to_faults,
+    fault,
+    gateway_name_faults,
+    host_fault,
+    is_ip,
+    is_label,
+    port_fault,
+    range_fault,
+    warning,
+)
+from federation.resources.header import HeaderOperations, Headers
+from federation.resources.match import HTTPMatchRequest, StringMatch
+from federation.resources.message import Fault, Message
+from federation.resources.route import HTTPBody, HTTPDirectResponse, HTTPRedirect, HTTPRetry, HTTPRewrite, RedirectPort
+from federation.resources.scalars import Milliseconds, Whole
 
-from federation.resources.message import Message
-from federation.resources.scalars import Flag, Milliseconds, Whole, choice_reader
+__all__ = [  # every message of the proto file, wherever it is written
+    "Destination",
+    "HTTPBody",
+    "HTTPDirectResponse",
+    "HTTPMatchRequest",
+    "HTTPRedirect",
+    "HTTPRetry",
+    "HTTPRewrite",
+    "HTTPRoute",
+    "HTTPRouteDestination",
+    "HeaderOperations",
+    "Headers",
+    "PortSelector",
+    "RedirectPort",
+    "StringMatch",
+    "VirtualService",
+]
 
 
 class PortSelector(Message):
     number: Whole
+
+    def faults(self) -> Iterator[Fault]:
+        yield from fault(("number",), port_fault(self.number))
 
 
 class Destination(Message):
@@ -22,44 +55,10 @@ class Destination(Message):
     subset: str = ""
     port: PortSelector | None = None
 
-
-class HeaderOperations(Message):
-    set: dict[str, str] = Field(default_factory=dict)
-    add: dict[str, str] = Field(default_factory=dict)
-    remove: tuple[str, ...] = ()
-
-
-class Headers(Message):
-    request: HeaderOperations = HeaderOperations()
-    response: HeaderOperations = HeaderOperations()
-
-
-class StringMatch(Message):
-    """One of three, or none: then presence is what matches."""
-
-    exact: str | None = None
-    prefix: str | None = None
-    regex: str | None = None
-
-
-class HTTPMatchRequest(Message):
-    """All of it must hold. A header or query parameter with an empty StringMatch must be there, whatever its value."""
-
-    later = ("statPrefix",)
-
-    name: str = ""
-    uri: StringMatch | None = None
-    scheme: StringMatch | None = None
-    method: StringMatch | None = None
-    authority: StringMatch | None = None
-    headers: dict[str, StringMatch] = Field(default_factory=dict)
-    without_headers: dict[str, StringMatch] = Field(default_factory=dict)
-    query_params: dict[str, StringMatch] = Field(default_factory=dict)
-    port: Whole = 0
-    gateways: tuple[str, ...] = ()
-    ignore_uri_case: Flag = False
-    source_labels: dict[str, str] = Field(default_factory=dict)
-    source_namespace: str = ""
+    def faults(self) -> Iterator[Fault]:
+        yield from fault(("host",), host_fault(self.host, wildcard=False))
+        if self.subset and not is_label(self.subset):
+            yield Fault(("subset",), f"`{self.subset[:80]}` is no subset name; use letters, digits and `-`, 63 at most")
 
 
 class HTTPRouteDestination(Message):
@@ -67,54 +66,8 @@ class HTTPRouteDestination(Message):
     weight: Whole = 0
     headers: Headers = Headers()
 
-
-class RedirectPort(enum.Enum):
-    FROM_PROTOCOL_DEFAULT = "FROM_PROTOCOL_DEFAULT"
-    FROM_REQUEST_PORT = "FROM_REQUEST_PORT"
-
-
-class HTTPRedirect(Message):
-    """uri replaces the whole path, prefixRewrite the matched prefix. redirectCode 0 = 301."""
-
-    uri: str = ""
-    prefix_rewrite: str = ""
-    authority: str = ""
-    scheme: str = ""
-    port: Whole | None = None
-    derive_port: Annotated[RedirectPort, BeforeValidator(choice_reader(RedirectPort))] | None = None
-    redirect_code: Whole = 0
-
-
-class HTTPBody(Message):
-    """One of the two. bytes: base64."""
-
-    string: str | None = None
-    bytes: str | None = None
-
-
-class HTTPDirectResponse(Message):
-    status: Whole
-    body: HTTPBody | None = None
-
-
-class HTTPRewrite(Message):
-    """uri replaces the matched prefix (prefix match) or the whole path."""
-
-    later = ("uriRegexRewrite",)
-
-    uri: str = ""
-    authority: str = ""
-
-
-class HTTPRetry(Message):
-    """attempts None: not written, so the default number; 0: never retry. Durations 0 = not written."""
-
-    attempts: Whole | None = None
-    per_try_timeout: Milliseconds | None = None
-    retry_on: str = ""
-    retry_remote_localities: Flag = False
-    retry_ignore_previous_hosts: Flag | None = None
-    backoff: Milliseconds | None = None
+    def faults(self) -> Iterator[Fault]:
+        yield from fault(("weight",), range_fault(self.weight, 0))
 
 
 class HTTPRoute(Message):
@@ -132,6 +85,37 @@ class HTTPRoute(Message):
     retries: HTTPRetry | None = None
     headers: Headers = Headers()
 
+    def faults(self) -> Iterator[Fault]:
+        yield from self._conflicts()
+        yield from fault(("timeout",), duration_fault(self.timeout))
+        if len(self.route) > 1 and sum(one.weight for one in self.route) == 0:
+            yield Fault(("route",), "the weights add up to 0, so nothing says who gets what; write a weight for each destination")
+        if self.redirect is not None and self.redirect.prefix_rewrite:
+            for index, match in enumerate(self.match):
+                if match.uri is not None and match.uri.prefix is None:
+                    yield Fault(("match", index, "uri"), "redirect.prefixRewrite needs a prefix match; write uri.prefix")
+        authorities = [
+            *([self.rewrite.authority] if self.rewrite and self.rewrite.authority else []),
+            *self.headers.request.authorities,
+        ]
+        if len(authorities) > 1:
+            yield Fault(
+                ("headers", "request"), "the authority is set more than once (rewrite.authority, Host, :authority); keep one"
+            )
+
+    def _conflicts(self) -> Iterator[Fault]:
+        written = [
+            name
+            for name, value in (("route", self.route), ("redirect", self.redirect), ("directResponse", self.direct_response))
+            if value
+        ]
+        if not written:
+            yield Fault((), "the route does nothing; write one of route, redirect, directResponse")
+        elif len(written) > 1:
+            yield Fault((), f"{' and '.join(written)} exclude each other; keep one")
+        if self.rewrite is not None and written and "route" not in written:
+            yield Fault(("rewrite",), f"rewrite and {written[0]} exclude each other; keep one")
+
 
 class VirtualService(Message):
     """gateways: `name`, `namespace/name`, or `mesh`; none written = mesh."""
@@ -142,3 +126,44 @@ class VirtualService(Message):
     gateways: tuple[str, ...] = ()
     http: tuple[HTTPRoute, ...] = ()
     export_to: tuple[str, ...] = ()
+
+    def faults(self) -> Iterator[Fault]:
+        if not self.hosts:
+            yield Fault(("hosts",), "hosts is empty: a delegate is not supported yet; write the hosts whose requests this routes")
+        if not self.http:
+            yield Fault((), "the VirtualService routes nothing; write `http`")
+        yield from self._hosts()
+        yield from gateway_name_faults(self.gateways)
+        yield from self._unreachable()
+        yield from export_to_faults(self.export_to)
+
+    def _hosts(self) -> Iterator[Fault]:
+        mesh_only = all(gateway == "mesh" for gateway in self.gateways)
+        seen: set[str] = set()
+        for index, host in enumerate(self.hosts):
+            message = None if is_ip(host) else host_fault(host)
+            if message is None and host == "*" and mesh_only:
+                message = "`*` is not allowed for the mesh gateway, it would take all traffic; write hosts, or name a Gateway"
+            yield from fault(("hosts", index), message)
+            if message is None:
+                covering = next((pattern for pattern in _patterns(host.lower()) if pattern in seen), None)
+                if covering is not None:
+                    yield Fault(("hosts", index), f"`{host}` is there already, by `{covering}`; remove one")
+                seen.add(host.lower())
+
+    def _unreachable(self) -> Iterator[Fault]:
+        """Istio's IST0130 in its plain case."""
+        catch_all = next((index for index, route in enumerate(self.http) if not route.match), None)
+        for index in range((catch_all or 0) + 1, len(self.http) if catch_all is not None else 0):
+            yield from warning(
+                ("http", index), f"no request comes here: http[{catch_all}] has no match and takes all; write it last"
+            )
+
+
+def _patterns(host: str) -> Iterator[str]:
+    """Every pattern that covers the host: itself, `*.` each of its suffixes, `*`."""
+    yield host
+    labels = host.split(".")
+    for start in range(1, len(labels)):
+        yield "*." + ".".join(labels[start:])
+    yield "*"
