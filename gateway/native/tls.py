@@ -40,6 +40,10 @@ _VERSIONS = {
 }
 
 
+# Reading the system's roots for a context takes some 20 ms, so one that is dialled now and then is not made each time.
+_KEEP_S = 600.0
+
+
 class TlsFault(Exception):
     """A part of the configuration of which no context can be made: what is wrong, with which certificate, what to do."""
 
@@ -187,27 +191,29 @@ class ClientTls:
 
 
 class Contexts:
-    """The contexts of one worker. Those not asked for since the last `renew` are forgotten at the next."""
+    """The contexts of one worker. Those that nobody asked for in the last ten minutes are forgotten at the next `renew`."""
 
     def __init__(self, secrets: Secrets | None = None, *, clock: Callable[[], float] = time.time) -> None:
+        """clock: wall time, seconds since the epoch, by which certificates are valid or not."""
         self._secrets: Secrets = secrets or {}
         self._clock = clock
         self._servers: dict[tuple[DownstreamTls, bool], ServerTls] = {}
         self._clients: dict[UpstreamTls, ClientTls] = {}
-        self._used: set[object] = set()
+        self._used: dict[object, float] = {}
 
     def renew(self, secrets: Secrets) -> None:
         """New keys, or a new Snapshot: call it before the contexts of either are asked for."""
         self._secrets = secrets
+        oldest = self._clock() - _KEEP_S
+        self._used = {key: when for key, when in self._used.items() if when >= oldest}
         self._servers = {key: each for key, each in self._servers.items() if key in self._used}
         self._clients = {key: each for key, each in self._clients.items() if key in self._used}
-        self._used = set()
 
     def server(self, tls: DownstreamTls, *, east_west: bool = False) -> ServerTls:
         """The same object for an equal struct. Raises TlsFault; what failed is tried again at the next call, since the key may
         have come meanwhile."""
         key = (tls, east_west)
-        self._used.add(key)
+        self._used[key] = self._clock()
         found = self._servers.get(key)
         if found is None or not _complete(found.faults):
             found = self._servers[key] = ServerTls(tls, self._secrets, east_west=east_west, clock=self._clock)
@@ -215,7 +221,7 @@ class Contexts:
 
     def client(self, tls: UpstreamTls) -> ClientTls:
         """The same object for an equal struct. Raises TlsFault."""
-        self._used.add(tls)
+        self._used[tls] = self._clock()
         found = self._clients.get(tls)
         if found is None:
             found = self._clients[tls] = ClientTls(tls, self._secrets, clock=self._clock)

@@ -381,13 +381,17 @@ def test_an_expired_certificate_is_named_with_its_date_and_still_served() -> Non
 
 
 def test_contexts_are_kept_while_used_and_made_anew_on_change() -> None:
-    made = contexts()
+    now = [time.time()]
+    made = contexts(clock=lambda: now[0])
     first = made.server(SIMPLE)
     assert made.server(DownstreamTls(mode=TlsMode.SIMPLE, certificates=(SHOP.ref,))) is first
-    assert made.server(SIMPLE, east_west=False) is first
+    now[0] += 500
     made.renew(KEYS)
     assert made.server(SIMPLE) is first
+    now[0] += 500
     made.renew(KEYS)
+    assert made.server(SIMPLE) is first
+    now[0] += 700
     made.renew(KEYS)
     assert made.server(SIMPLE) is not first
 

@@ -1,0 +1,245 @@
+"""From an accepted socket to a connection that carries HTTP: what a listener does with the first bytes.
+
+Theory of operation. A `Door` is one Listener made ready. Plain listeners let everybody in. A listener with TLS reads the client
+hello before anything else and chooses by its server name alone:
+- the chain with that exact name, else the one with the longest wildcard `*.suffix`, else the one without names;
+- on the east-west port the Inbound of that name, or `peering.TRUSTDOMAIN`, whose socket goes to control with the bytes read.
+What no choice fits is closed without a byte, plain HTTP on a TLS port included: an answer would tell a scanner what is here.
+Only then is TLS begun, in the context of that choice, and after the handshake the client's certificate is proven (`tls`). On the
+east-west port the identity must also be one that the Inbound names; a service that exists but is not for this peer is closed the
+same way as one that does not exist, right after the handshake that told who asks.
+
+One deadline covers all of it, from accept to the proof, so slowness in any step gains nothing.
+"""
+
+from __future__ import annotations
+
+import ssl
+from collections.abc import Mapping
+
+import msgspec
+
+from gateway.native.codec.hello import Hello, NotTls, read_hello
+from gateway.native.connection import ConnectionContext
+from gateway.native.identity import PeerRefused, Proof
+from gateway.native.reactor import NEVER, DeadlineExceeded, Strand
+from gateway.native.sockets import Handoff
+from gateway.native.stream import Stream, TlsStream
+from gateway.native.tls import Contexts, ServerTls, TlsFault
+from gateway.snapshot import FilterChain, Inbound, Listener, ListenerKind
+
+# From accept to the end of the handshake. A handshake over a bad mobile line (three round trips of 1 s, one segment lost) takes about
+# 5 s. Envoy gives 15 s for the hello alone and nothing bounds the rest by default; nginx gives 60 s.
+GREETING_S = 10.0
+
+
+class Refused(Exception):
+    """The connection is to be closed without another byte. reason: a word for counters; detail: for the log."""
+
+    def __init__(self, reason: str, detail: str = "", *, in_tls: bool = False) -> None:
+        super().__init__(detail or reason)
+        self.reason = reason
+        self.detail = detail
+        self.in_tls = in_tls
+
+
+class HandedOff(Exception):
+    """The socket belongs to control now."""
+
+
+class Chain(msgspec.Struct, frozen=True):
+    """A filter chain with its TLS made ready; `server` None with `tls` written: it does not load, and nobody is served by it."""
+
+    filters: FilterChain
+    server: ServerTls | None
+
+
+class Names:
+    """Values by server name: exact, then the longest wildcard, then the one for all. The first of two for one name stays."""
+
+    def __init__(self) -> None:
+        self._exact: dict[str, Chain] = {}
+        self._suffixes: dict[str, Chain] = {}
+        self._rest: Chain | None = None
+
+    def add(self, names: tuple[str, ...], value: Chain) -> None:
+        for name in names or ("*",):
+            lower = name.lower()
+            if lower == "*":
+                self._rest = self._rest or value
+            elif lower.startswith("*."):
+                self._suffixes.setdefault(lower[2:], value)
+            else:
+                self._exact.setdefault(lower, value)
+
+    def find(self, name: str) -> Chain | None:
+        """`name` as a Hello says it; "" finds only the value for all."""
+        found = self._exact.get(name)
+        if found is not None:
+            return found
+        if self._suffixes:
+            rest = name.partition(".")[2]
+            while rest:
+                found = self._suffixes.get(rest)
+                if found is not None:
+                    return found
+                rest = rest.partition(".")[2]
+        return self._rest
+
+
+def admits(inbound: Inbound, identity: str, trust_domain: str) -> bool:
+    """True if a gateway that proved this identity may reach this service. Also for each request of a connection that stands,
+    against the Inbound of the Snapshot that runs by then: an export that is withdrawn ends there."""
+    return identity in inbound.identities and trust_domain in inbound.trust_domains
+
+
+class Door:
+    """One Listener of a Snapshot made ready. `faults`: what of it does not load."""
+
+    def __init__(self, listener: Listener, contexts: Contexts, inbounds: Mapping[str, Inbound]) -> None:
+        self.listener = listener
+        self.faults: list[str] = []
+        self.east_west = listener.kind is ListenerKind.EAST_WEST
+        self.tls = self.east_west or any(chain.tls is not None for chain in listener.chains)
+        self.plain = None if self.tls or not listener.chains else listener.chains[0]
+        self._names = Names()
+        self._inbounds = inbounds
+        # An address given in full is what every accepted socket has; of `0.0.0.0` each must be asked.
+        self._local = "" if listener.address in ("0.0.0.0", "::") else listener.key
+        ready = [Chain(chain, self._ready(chain, contexts)) for chain in listener.chains]
+        self._single = ready[0] if ready else None
+        for each in ready:
+            self._names.add(each.filters.server_names, each)
+
+    def _ready(self, chain: FilterChain, contexts: Contexts) -> ServerTls | None:
+        if chain.tls is None:
+            return None
+        where = f"listener {self.listener.key}, chain {chain.name}"
+        try:
+            server = contexts.server(chain.tls, east_west=self.east_west)
+        except TlsFault as fault:
+            self.faults.append(f"{where} is closed: {fault}")
+            return None
+        self.faults += [f"{where}: {fault}" for fault in server.faults]
+        return server
+
+    # ------------------------------------------------------------------------------------------------------- meeting
+
+    def open(self, stream: Stream, peer: tuple[str, int]) -> ConnectionContext:
+        """The context of a plain connection."""
+        chain = self.plain
+        return self._context(stream, peer, chain=chain, table=chain.table if chain else "")
+
+    async def greet(
+        self, strand: Strand, stream: Stream, peer: tuple[str, int], handoff: Handoff
+    ) -> tuple[Stream, ConnectionContext]:
+        """Read the hello, choose, end the TLS. The returned stream replaces `stream`.
+
+        Raises Refused, then `stream` is for the caller to close; or HandedOff, then it is gone. Interrupted: as Refused."""
+        strand.until(strand.reactor.now + GREETING_S)
+        try:
+            data, hello = await _read_hello(strand, stream)
+            if self.east_west and hello.server_name and hello.server_name == self.listener.peering_name:
+                raise _hand_off(stream, data, handoff)
+            chain, inbound = self._choose(hello)
+            tls, proof = await _shake(strand, stream, chain.server, hello=hello, data=data)
+        except DeadlineExceeded:
+            raise Refused("greeting-timeout", f"no handshake in {GREETING_S:.0f} s") from None
+        strand.until(NEVER)
+        if inbound is not None and not admits(inbound, proof.identity, proof.trust_domain):
+            raise Refused("not-exported", f"{proof.identity} asked for {inbound.sni}")
+        context = self._context(
+            stream,
+            peer,
+            scheme="https",
+            chain=chain.filters,
+            table="" if inbound else chain.filters.table,
+            inbound=inbound,
+            identity=proof.identity,
+            certificate=proof.certificate,
+            sni=hello.server_name,
+            tls_version=tls.tls.version() or "",
+        )
+        return tls, context
+
+    def _choose(self, hello: Hello) -> tuple[_Ready, Inbound | None]:
+        name, inbound = hello.server_name, None
+        if self.east_west:
+            inbound = self._inbounds.get(name)
+            if inbound is None:
+                raise Refused("unknown-name", f"nothing is exported as {name!r}")
+            chain = self._single
+        else:
+            chain = self._names.find(name)
+        if chain is None:
+            raise Refused("unknown-name", f"no chain has the name {name!r}")
+        if chain.server is None:
+            raise Refused("no-certificate", f"the certificate of chain {chain.filters.name} does not load")
+        return _Ready(chain.filters, chain.server), inbound
+
+    def _context(self, stream: Stream, peer: tuple[str, int], **known: object) -> ConnectionContext:
+        local = self._local
+        if not local:
+            address, port = stream.sock.getsockname()[:2]
+            local = _join(address, port)
+        host, port = peer
+        return ConnectionContext(
+            listener=self.listener,
+            peer=_join(host, port),
+            peer_address=host,
+            local=local,
+            **known,  # type: ignore[arg-type]
+        )
+
+    def __repr__(self) -> str:
+        return f"<Door {self.listener.kind.value} {self.listener.key}{' TLS' if self.tls else ''}>"
+
+
+class _Ready(msgspec.Struct, frozen=True):
+    filters: FilterChain
+    server: ServerTls
+
+
+def _join(host: str, port: int) -> str:
+    return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
+
+
+async def _read_hello(strand: Strand, stream: Stream) -> tuple[bytes, Hello]:
+    data = b""
+    while True:
+        try:
+            more = await stream.recv(strand)
+        except OSError as error:
+            raise Refused("closed-early", str(error)) from None
+        if not more:
+            raise Refused("closed-early", f"closed after {len(data)} bytes of a client hello")
+        data += more
+        answer = read_hello(data)
+        if isinstance(answer, Hello):
+            return data, answer
+        if isinstance(answer, NotTls):
+            raise Refused("not-tls", answer.reason)
+
+
+def _hand_off(stream: Stream, data: bytes, handoff: Handoff) -> HandedOff:
+    stream.reactor.unregister(stream.fd)
+    try:
+        handoff(stream.sock, data)
+    except OSError as error:
+        raise Refused("no-control", f"the control process did not take a peering connection: {error}") from None
+    stream.closed = True
+    return HandedOff()
+
+
+async def _shake(strand: Strand, stream: Stream, server: ServerTls, *, hello: Hello, data: bytes) -> tuple[TlsStream, Proof]:
+    tls = TlsStream(stream, server.context(hello), server_side=True, data=data)
+    try:
+        await tls.handshake(strand)
+        return tls, server.prove(tls.tls)
+    except PeerRefused as error:
+        raise Refused("identity", error.reason, in_tls=True) from None
+    except ssl.SSLError as error:
+        ended = isinstance(error, ssl.SSLEOFError) or error.reason == "UNEXPECTED_EOF_WHILE_READING"
+        raise Refused("closed-early" if ended else "handshake", error.reason or str(error), in_tls=True) from None
+    except OSError as error:
+        raise Refused("closed-early", str(error), in_tls=True) from None
