@@ -8,7 +8,7 @@ answers at all says nothing of the workloads behind it. What is not named is hea
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping
 
 from discovery.model import Endpoint, Health, Service
 from federation.compile.names import endpoint_group, endpoint_id
@@ -18,8 +18,15 @@ from gateway.verdicts import AddressState, Verdict, Verdicts
 Checks = Mapping[str, Mapping[str, Verdict]]
 """backend name → endpoint id → what the active check says"""
 
+Labels = Callable[[Backend], Collection[tuple[str, str]]]
+"""the labels that all workloads of a backend's subset have; none for a whole service"""
+
 _RANK = {Health.HEALTHY: 0, Health.UNKNOWN: 0, Health.DEGRADED: 1, Health.DRAINING: 2, Health.UNHEALTHY: 3}
 _NOTHING: Mapping[str, Verdict] = {}
+
+
+def _no_labels(backend: Backend) -> Collection[tuple[str, str]]:
+    return ()
 
 
 def of_endpoint(endpoint: Endpoint) -> Verdict | None:
@@ -31,12 +38,16 @@ def of_endpoint(endpoint: Endpoint) -> Verdict | None:
 
 
 def of_group(endpoints: Iterable[Endpoint]) -> Verdict:
-    """The counts of one peer's locality. Its addresses stand for the same workloads, so the fullest count is taken, not the sum."""
-    healthy, total, health = max((each.healthy, each.total, _RANK[each.health]) for each in endpoints)
+    """The counts of one peer's locality: summed over the sets of labels behind one address. Its addresses stand for the same
+    workloads, so the fullest of them is taken, not the sum."""
+    counts: dict[str, tuple[int, int]] = {}
+    for each in endpoints:
+        healthy, total = counts.get(each.address, (0, 0))
+        counts[each.address] = (healthy + each.healthy, total + each.total)
+    healthy, total = max(counts.values())
     if not healthy:
         return Verdict(Health.UNHEALTHY, 0, total, "peer: no healthy workload")
-    degraded = health == _RANK[Health.DEGRADED]
-    return Verdict(Health.DEGRADED if degraded else Health.HEALTHY, healthy, total, "peer")
+    return Verdict(Health.HEALTHY, healthy, total, "peer")
 
 
 def worst(first: Verdict | None, second: Verdict | None) -> Verdict | None:
@@ -47,9 +58,14 @@ def worst(first: Verdict | None, second: Verdict | None) -> Verdict | None:
 
 
 def of_backend(
-    backend: Backend, endpoints: EndpointSet, service: Service | None, checks: Mapping[str, Verdict]
+    backend: Backend,
+    endpoints: EndpointSet,
+    service: Service | None,
+    *,
+    checks: Mapping[str, Verdict],
+    labels: Collection[tuple[str, str]] = (),
 ) -> Mapping[str, Verdict]:
-    """Everything known of one backend's endpoints and groups, by id or group."""
+    """Everything known of one backend's endpoints and groups, by id or group. labels: of the backend's subset."""
     names = {each.id for each in endpoints.endpoints}
     found: dict[str, Verdict] = {}
     groups: dict[str, list[Endpoint]] = {}
@@ -57,6 +73,8 @@ def of_backend(
     for endpoint in service.endpoints if service and port else ():
         number = endpoint.port(port.name) if port else None
         if number is None or (name := endpoint_id(endpoint, number)) not in names:
+            continue
+        if endpoint.peer and not set(labels) <= set(endpoint.labels):
             continue
         if endpoint.peer:
             groups.setdefault(endpoint_group(endpoint), []).append(endpoint)
@@ -72,26 +90,33 @@ def compose(
     *,
     checks: Checks,
     addresses: Mapping[str, AddressState],
+    labels: Labels = _no_labels,
     evacuated: Mapping[str, int] | None = None,
 ) -> Verdicts:
     """The whole overlay for a Snapshot."""
     endpoints = {}
     for backend in snapshot.backends():
-        inner = _of(snapshot, backend, services, checks)
+        inner = _of(snapshot, backend, services, checks, labels)
         if inner:
             endpoints[backend.name] = inner
     return Verdicts(endpoints=endpoints, addresses=dict(addresses), evacuated=dict(evacuated or {}))
 
 
 def recompose(
-    previous: Verdicts, snapshot: Snapshot, services: Mapping[str, Service], *, checks: Checks, touched: Iterable[str]
+    previous: Verdicts,
+    snapshot: Snapshot,
+    services: Mapping[str, Service],
+    *,
+    checks: Checks,
+    touched: Iterable[str],
+    labels: Labels = _no_labels,
 ) -> Verdicts:
     """`previous` with the backends named in `touched` composed again; those that left the Snapshot are dropped. Inner mappings
     that come out equal stay the same objects, so that the difference is cheap to find."""
     endpoints = dict(previous.endpoints)
     for name in touched:
         backend = snapshot.parts.get(f"backend/{name}")
-        inner = _of(snapshot, backend, services, checks) if isinstance(backend, Backend) else _NOTHING
+        inner = _of(snapshot, backend, services, checks, labels) if isinstance(backend, Backend) else _NOTHING
         if not inner:
             endpoints.pop(name, None)
         elif endpoints.get(name) != inner:
@@ -99,8 +124,11 @@ def recompose(
     return Verdicts(endpoints=endpoints, addresses=previous.addresses, evacuated=previous.evacuated)
 
 
-def _of(snapshot: Snapshot, backend: Backend, services: Mapping[str, Service], checks: Checks) -> Mapping[str, Verdict]:
+def _of(
+    snapshot: Snapshot, backend: Backend, services: Mapping[str, Service], checks: Checks, labels: Labels
+) -> Mapping[str, Verdict]:
     endpoints = snapshot.parts.get(f"endpoints/{backend.name}")
     if not isinstance(endpoints, EndpointSet):
         return _NOTHING
-    return of_backend(backend, endpoints, services.get(backend.host), checks.get(backend.name, _NOTHING))
+    known = checks.get(backend.name, _NOTHING)
+    return of_backend(backend, endpoints, services.get(backend.host), checks=known, labels=labels(backend))

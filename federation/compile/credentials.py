@@ -1,25 +1,21 @@
 """Certificates and keys that documents name: found, read, checked, and split into what is public and what is not.
 
 Theory of operation. A credential is a Kubernetes Secret by name or files by path; plane has read the files, so this stays free
-of I/O. Istio's rules: keys `tls.crt` and `tls.key`, or `cert` and `key`; the CA in `ca.crt` or `cacert`, else in the Secret
-`NAME-cacert`. An expired certificate is served with a warning, since whether to trust it is the client's decision; one that cannot be read
-or whose key does not fit is refused.
+of I/O. A CA that is not in the Secret itself is in the Secret `NAME-cacert`, as in Istio. An expired certificate is served with a
+warning, since whether to trust it is the client's decision; one that cannot be read or whose key does not fit is refused.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
 
+from federation.resources.kubernetes import Secret as SecretDocument
 from federation.trust.certificate import check_pair, read_certificates
 from federation.trust.identity import TrustError
 from gateway.secret import Secret
 from gateway.snapshot import CertificateRef
-
-_CERTIFICATE_KEYS = ("tls.crt", "cert")
-_PRIVATE_KEYS = ("tls.key", "key")
-_CA_KEYS = ("ca.crt", "cacert")
 
 
 @dataclass(frozen=True)
@@ -44,9 +40,9 @@ class Identity:
 
 @dataclass(frozen=True)
 class Credentials:
-    """All that documents may name. secrets: (namespace, name) → the Secret document's data, decoded."""
+    """All that documents may name. secrets: (namespace, name) → the Secret document."""
 
-    secrets: Mapping[tuple[str, str], Mapping[str, bytes]] = field(default_factory=dict, repr=False)
+    secrets: Mapping[tuple[str, str], SecretDocument] = field(default_factory=dict, repr=False)
     files: Mapping[str, FileContent] = field(default_factory=dict)
 
 
@@ -61,22 +57,25 @@ class Loaded:
 
 def certificate_of_secret(credentials: Credentials, namespaces: tuple[str, ...], name: str, now: datetime) -> Loaded:
     """The certificate in the Secret `name` of the first namespace that has one. Raises TrustError."""
-    namespace, data = _secret(credentials, namespaces, name)
-    where = f"secret {namespace}/{name}"
-    chain, key = _first(data, _CERTIFICATE_KEYS), _first(data, _PRIVATE_KEYS)
-    if chain is None or key is None:
-        missing = "tls.crt" if chain is None else "tls.key"
-        raise TrustError(f"{where} has no {missing}; a TLS secret has the keys tls.crt and tls.key")
-    return load(chain, key, where, now)
+    for namespace, secret in _named(credentials, namespaces, name):
+        where = f"secret {namespace}/{name}"
+        chain, key = secret.certificate, secret.private_key
+        if not chain or key is None:
+            missing = "tls.key" if chain else "tls.crt"
+            raise TrustError(f"{where} has no {missing}; a TLS secret has the keys tls.crt and tls.key")
+        return load(chain.encode(), key.reveal(), where, now)
+    places = " or ".join(dict.fromkeys(namespaces))
+    raise TrustError(
+        f"there is no secret {name!r} in namespace {places}; add a Secret document of type kubernetes.io/tls with that name"
+    )
 
 
 def ca_of_secret(credentials: Credentials, namespaces: tuple[str, ...], name: str) -> str:
     """The CA bundle (PEM) in the Secret `name`, or in `name-cacert`. Raises TrustError."""
     for candidate in (name, f"{name}-cacert"):
-        for namespace in namespaces:
-            found = _first(credentials.secrets.get((namespace, candidate), {}), _CA_KEYS)
-            if found is not None:
-                return ca_bundle(found, f"secret {namespace}/{candidate}")
+        for namespace, secret in _named(credentials, namespaces, candidate):
+            if secret.ca:
+                return ca_bundle(secret.ca.encode(), f"secret {namespace}/{candidate}")
     places = " or ".join(dict.fromkeys(namespaces))
     raise TrustError(
         f"no CA found: neither secret {name} nor {name}-cacert in namespace {places} has the key ca.crt; "
@@ -125,16 +124,8 @@ def load(chain: bytes, key: bytes, where: str, now: datetime) -> Loaded:
     return Loaded(CertificateRef(chain.decode("ascii", "replace"), secret.digest, where), secret, tuple(notes))
 
 
-def _secret(credentials: Credentials, namespaces: tuple[str, ...], name: str) -> tuple[str, Mapping[str, bytes]]:
+def _named(credentials: Credentials, namespaces: tuple[str, ...], name: str) -> Iterator[tuple[str, SecretDocument]]:
     for namespace in namespaces:
-        data = credentials.secrets.get((namespace, name))
-        if data is not None:
-            return namespace, data
-    places = " or ".join(dict.fromkeys(namespaces))
-    raise TrustError(
-        f"there is no secret {name!r} in namespace {places}; add a Secret document of type kubernetes.io/tls with that name"
-    )
-
-
-def _first(data: Mapping[str, bytes], keys: tuple[str, ...]) -> bytes | None:
-    return next((data[key] for key in keys if key in data), None)
+        secret = credentials.secrets.get((namespace, name))
+        if secret is not None:
+            yield namespace, secret

@@ -7,18 +7,22 @@ from certs import NOW, Authority
 
 from federation.compile import credentials as given
 from federation.compile.credentials import Credentials, FileContent
+from federation.resources.kubernetes import Secret as SecretDocument
 from federation.trust.identity import TrustError
+from gateway.secret import Secret
 
 CA = Authority("public ca")
 WEB = CA.leaf("web.example.com")
 OTHER = CA.leaf("other.example.com")
 
 
-def secret(**data: bytes | str) -> dict[str, bytes]:
-    return {key.replace("_", "."): value.encode() if isinstance(value, str) else value for key, value in data.items()}
+def secret(**data: bytes | str) -> SecretDocument:
+    return SecretDocument(
+        data={key.replace("_", "."): Secret(value.encode() if isinstance(value, str) else value) for key, value in data.items()}
+    )
 
 
-def held(**secrets: dict[str, bytes]) -> Credentials:
+def held(**secrets: SecretDocument) -> Credentials:
     return Credentials(secrets={("edge", name): data for name, data in secrets.items()})
 
 
@@ -42,7 +46,7 @@ def test_both_spellings_of_a_tls_secret(names: tuple[str, str]) -> None:
         (secret(tls_crt=WEB.chain, tls_key="hello"), "does not load"),
     ],
 )
-def test_what_cannot_be_served_is_refused(data: dict[str, bytes], said: str) -> None:
+def test_what_cannot_be_served_is_refused(data: SecretDocument, said: str) -> None:
     with pytest.raises(TrustError, match=said):
         given.certificate_of_secret(held(web=data), ("edge",), "web", NOW)
 

@@ -1,0 +1,222 @@
+"""Backends and their endpoints, and what peers may reach: everything that belongs to one hostname.
+
+Theory of operation. `backends_of` is a pure function of one hostname: of its service in the catalog, of the references that routes made to
+it, and of what applies to all (Setting). An outbound backend may send to any endpoint; an inbound one, which a peer reaches by its SNI, to
+this cluster's own only, so that nothing goes round in circles. A backend that cannot have the TLS it asks for has no endpoints: better 503
+than plain text. Peers' endpoints carry the TLS of the peer, with the service's name as SNI.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+import msgspec
+
+from discovery.model import Endpoint, Port, Service
+from federation.compile.credentials import Credentials
+from federation.compile.federation import Federation
+from federation.compile.inputs import Inputs
+from federation.compile.names import backend_name, endpoint_group, endpoint_id, gateway_identity, service_sni
+from federation.compile.policies import Policy, Spread, effective, policy
+from federation.compile.priorities import Place, is_foreign, priorities
+from federation.compile.routes import Reference
+from federation.compile.scope import Rule, Scope
+from federation.compile.services import subject_of
+from federation.compile.status import Problem, problem, warning
+from federation.compile.tls import Keyring, Notes, peer_tls, upstream_tls
+from federation.resources.destination_rule import ClientTLSSettings, DestinationRule
+from federation.resources.document import Document
+from federation.trust.identity import TrustError
+from gateway.secret import Secret
+from gateway.snapshot import Backend, EndpointSet, Inbound, LbEndpoint, Part, UpstreamTls
+
+
+@dataclass(frozen=True)
+class Setting:
+    """What holds for every hostname."""
+
+    inputs: Inputs
+    scope: Scope
+    federation: Federation
+    place: Place
+    credentials: Credentials
+
+    def keyring(self) -> Keyring:
+        inputs = self.inputs
+        return Keyring(self.credentials, inputs.identity, trust_domain=inputs.node.spec.trust_domain, now=inputs.now)
+
+
+@dataclass(frozen=True)
+class Parts:
+    """What one hostname comes to."""
+
+    parts: tuple[Part, ...] = ()
+    secrets: tuple[tuple[str, Secret], ...] = ()
+    problems: tuple[Problem, ...] = ()
+
+
+@dataclass
+class _Host:
+    """One hostname while its parts are made."""
+
+    host: str
+    service: Service | None
+    rule: Rule | None
+    setting: Setting
+    keys: Keyring
+    problems: list[Problem]
+
+    @property
+    def owners(self) -> tuple[Document[DestinationRule], ...]:
+        return self.rule.documents if self.rule else ()
+
+    def port(self, number: int) -> Port | None:
+        return self.service.port(number) if self.service else None
+
+
+def backends_of(host: str, references: Iterable[Reference], setting: Setting) -> Parts:
+    """All parts of one hostname. Raises nothing."""
+    service = setting.inputs.services.get(host)
+    rule = setting.scope.rule(host, service.namespace if service else "")
+    this = _Host(host, service, rule, setting, setting.keyring(), [])
+    parts: list[Part] = []
+    for reference in sorted(references):
+        parts += _backend(this, reference, "outbound")
+    parts += _inbound(this)
+    return Parts(tuple(parts), tuple(sorted(this.keys.secrets.items())), tuple(dict.fromkeys(this.problems)))
+
+
+def _inbound(this: _Host) -> list[Part]:
+    """One SNI for each HTTP port and subset of an exported service; whole and subsets alike."""
+    setting = this.setting
+    names = setting.federation.may_have(this.host)
+    peers = [setting.federation.peers[name] for name in names]
+    domains = tuple(sorted({each.trust_domain for each in peers if each.bundle}))
+    if not domains or this.service is None or setting.inputs.identity is None:
+        return []
+    parts: list[Part] = []
+    for number in sorted({port.number for port in this.service.ports if port.protocol.is_http}):
+        for subset in ("", *(this.rule.subsets if this.rule else ())):
+            parts += _backend(this, Reference(this.host, number, subset), "inbound")
+            backend = backend_name(this.host, number, subset, direction="inbound")
+            identities = tuple(gateway_identity(domain) for domain in domains)
+            parts.append(Inbound(service_sni(this.host, number, subset), backend, domains, identities))
+    return parts
+
+
+def _backend(this: _Host, reference: Reference, direction: str) -> tuple[Backend, EndpointSet]:
+    setting = this.setting
+    name = backend_name(this.host, reference.port, reference.subset, direction=direction)
+    blocks = effective(this.rule, reference.port, reference.subset)
+    chosen = _chosen(this, reference, own_only=direction == "inbound")
+    written = setting.scope.service_policy(this.host)
+    fedgate = setting.inputs.fedgate
+    rules = policy(blocks, Spread.of([each for each, _ in chosen]), written.spec if written else None, own_defaults=fedgate)
+    try:
+        tls = _tls(this, blocks.tls)
+    except TrustError as error:
+        this.problems += _tls_problems(this, error)
+        tls, chosen = None, []
+    peers, chosen = _peers(this, reference, chosen)
+    ranks = priorities([each for each, _ in chosen], setting.place, rules.locality)
+    endpoints = tuple(_lb_endpoint(each, number, rank) for (each, number), rank in zip(chosen, ranks, strict=True))
+    backend = _with_policy(name, this, reference, rules)
+    return msgspec.structs.replace(backend, tls=tls, peer_tls=peers), EndpointSet(name, endpoints)
+
+
+def _with_policy(name: str, this: _Host, reference: Reference, rules: Policy) -> Backend:
+    return Backend(
+        name=name,
+        host=this.host,
+        port=reference.port,
+        subset=reference.subset,
+        namespace=this.service.namespace if this.service else "",
+        balance=rules.balance,
+        connect_timeout_ms=rules.connect_timeout_ms,
+        idle_timeout_ms=rules.idle_timeout_ms,
+        max_requests_per_connection=rules.max_requests_per_connection,
+        max_requests=rules.max_requests,
+        outlier=rules.outlier,
+        silence=rules.silence,
+        failback=rules.failback,
+        panic_percent=rules.panic_percent,
+        panic_last_resort=rules.panic_last_resort,
+        health_check=rules.health_check,
+    )
+
+
+def subset_labels(rule: Rule | None, subset: str) -> set[tuple[str, str]] | None:
+    """The labels that an endpoint of this subset has; none for the whole service; None when nothing defines the subset."""
+    if not subset:
+        return set()
+    chosen = rule.subsets.get(subset) if rule else None
+    return set(chosen.labels.items()) if chosen else None
+
+
+def _chosen(this: _Host, reference: Reference, *, own_only: bool) -> list[tuple[Endpoint, int]]:
+    """The endpoints that serve this port and subset, each once, with their port numbers."""
+    port = this.port(reference.port)
+    if port is None or this.service is None:
+        return []
+    labels = subset_labels(this.rule, reference.subset)
+    if labels is None:
+        return []
+    cluster = this.setting.place.cluster
+    found: dict[str, tuple[Endpoint, int]] = {}
+    for endpoint in this.service.endpoints:
+        number = endpoint.port(port.name)
+        if number is None or (own_only and is_foreign(endpoint, cluster)) or not labels <= set(endpoint.labels):
+            continue
+        found.setdefault(endpoint_id(endpoint, number), (endpoint, number))
+    return list(found.values())
+
+
+def _peers(
+    this: _Host, reference: Reference, chosen: list[tuple[Endpoint, int]]
+) -> tuple[tuple[tuple[str, UpstreamTls], ...], list[tuple[Endpoint, int]]]:
+    """TLS for each peer among the endpoints, and the endpoints without those of peers that cannot or may not be used."""
+    federation, sni = this.setting.federation, service_sni(this.host, reference.port, reference.subset)
+    found: dict[str, UpstreamTls] = {}
+    for name in sorted({each.peer for each, _ in chosen if each.peer}):
+        facts = federation.peers.get(name)
+        if facts is None or not facts.bundle or not federation.may_claim(name, this.host):
+            continue
+        try:
+            found[name] = peer_tls(facts.trust_domain, facts.bundle, sni, this.keys)
+        except TrustError:
+            continue  # said once, of the Node, by the listeners stage
+    return tuple(found.items()), [(each, number) for each, number in chosen if not each.peer or each.peer in found]
+
+
+def _lb_endpoint(endpoint: Endpoint, port: int, priority: int) -> LbEndpoint:
+    return LbEndpoint(
+        id=endpoint_id(endpoint, port),
+        address=endpoint.address,
+        port=port,
+        cluster=endpoint.cluster,
+        locality=endpoint.locality,
+        priority=priority,
+        weight=endpoint.weight,
+        peer=endpoint.peer,
+        group=endpoint_group(endpoint),
+        labels=() if endpoint.peer else endpoint.labels,  # behind a gateway there may be workloads of several labels
+    )
+
+
+def _tls(this: _Host, settings: ClientTLSSettings | None) -> UpstreamTls | None:
+    """Raises TrustError."""
+    if settings is None:
+        return None
+    notes: Notes = []
+    names = this.service.subject_alt_names if this.service else ()
+    namespaces = (this.setting.scope.client, *(each.namespace for each in this.owners))
+    made = upstream_tls(settings, names, namespaces, this.keys, notes)
+    for reason, message in notes:
+        this.problems += [warning(subject_of(each), "spec.trafficPolicy.tls", reason, message) for each in this.owners]
+    return made
+
+
+def _tls_problems(this: _Host, error: TrustError) -> list[Problem]:
+    text = f"{error}; nothing is sent to {this.host} until then"
+    return [problem(subject_of(each), "spec.trafficPolicy.tls", "InvalidCredential", text) for each in this.owners]

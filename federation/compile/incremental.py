@@ -1,0 +1,97 @@
+"""A Snapshot made again after a change of some services, at the cost of what they reach.
+
+Theory of operation. The touched hostnames name the Plans that depend on them; those are rendered again. Where a Plan now needs other
+backends than before, their hostnames are affected too. Each affected hostname's parts are made again by the same pure functions
+that `compile_all` uses, on the same inputs, so the result is the same Snapshot; a property test says so.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import replace
+
+from federation.compile import hosts as naming
+from federation.compile.backends import Parts, Setting, backends_of
+from federation.compile.hosts import Rendered
+from federation.compile.inputs import Inputs
+from federation.compile.routes import Reference
+from federation.compile.whole import Compiled, references_to, secrets_of
+from gateway.snapshot import Part, part_name
+
+
+def recompile(previous: Compiled, inputs: Inputs, touched: Iterable[str]) -> Compiled:
+    """As compile_all(inputs), when `inputs` differ from the previous ones in the services named in `touched` and in nothing else.
+    Costs what those reach, beside shallow copies of a few mappings. Never raises for what users wrote."""
+    touched = frozenset(touched)
+    work = _Work(previous, replace(previous.setting, inputs=inputs))
+    stale: set[str] = set()
+    for hostname in touched:
+        stale |= work.dependents.get(hostname, frozenset())
+        work.follow_mesh(hostname)
+        stale |= work.dependents.get(hostname, frozenset())
+    affected = set(touched)
+    for key in sorted(stale):
+        affected |= {reference.host for reference in work.render(key)}
+    for hostname in sorted(affected):
+        work.make(hostname)
+    remove = work.gone - {part_name(part) for part in work.update}
+    return replace(
+        previous,
+        snapshot=previous.snapshot.changed(work.update, remove),
+        secrets=secrets_of(previous.listening, work.hosts.values()) if work.keys_changed else previous.secrets,
+        setting=work.setting,
+        plans=work.plans,
+        rendered=work.rendered,
+        hosts=work.hosts,
+        dependents=work.dependents,
+    )
+
+
+class _Work:
+    """The mappings of a Compiled, copied, while one `recompile` changes them. update, gone: what becomes of the Snapshot's parts."""
+
+    def __init__(self, previous: Compiled, setting: Setting) -> None:
+        self.setting = setting
+        self.plans = dict(previous.plans)
+        self.rendered = dict(previous.rendered)
+        self.hosts = dict(previous.hosts)
+        self.dependents = dict(previous.dependents)
+        self.update: list[Part] = []
+        self.gone: set[str] = set()
+        self.keys_changed = False
+
+    def follow_mesh(self, hostname: str) -> None:
+        """A service that came gets a Plan on `mesh`, one that went loses it."""
+        scope = self.setting.scope
+        plan = naming.mesh_plan(scope, hostname)
+        wanted = hostname in self.setting.inputs.services or hostname in scope.mesh
+        if wanted is (plan.key in self.plans):
+            return
+        for name in plan.depends:
+            keys = self.dependents.get(name, frozenset())
+            self.dependents[name] = keys | {plan.key} if wanted else keys - {plan.key}
+        if wanted:
+            self.plans[plan.key] = plan
+        else:
+            del self.plans[plan.key]
+
+    def render(self, key: str) -> frozenset[Reference]:
+        """Renders a Plan again (to nothing when it is gone); returns the references that came or went."""
+        old = self.rendered.pop(key, Rendered())
+        new = Rendered()
+        if key in self.plans:
+            new = self.rendered[key] = naming.render(self.plans[key], self.setting.scope, self.setting.inputs)
+        self.gone |= {part_name(host) for host in old.hosts}
+        self.update += new.hosts
+        return old.references ^ new.references
+
+    def make(self, hostname: str) -> None:
+        """Makes the parts of one hostname again."""
+        old = self.hosts.pop(hostname, Parts())
+        references = references_to(hostname, self.dependents.get(hostname, ()), self.rendered)
+        new = Parts()
+        if references or hostname in self.setting.inputs.services:
+            new = self.hosts[hostname] = backends_of(hostname, references, self.setting)
+        self.gone |= {part_name(part) for part in old.parts}
+        self.update += new.parts
+        self.keys_changed = self.keys_changed or old.secrets != new.secrets

@@ -1,0 +1,193 @@
+"""Which documents apply to what: the stage that knows no services, so it is made once for a set of documents.
+
+Theory of operation. DestinationRules of one host and namespace are merged (subsets joined, the first traffic policy kept) and looked up
+in Istio's order: the client's namespace, the service's, the root namespace; the first namespace that has one wins, and inside it
+the most specific host. The client is always this gateway, so the client's namespace is the Node's. VirtualServices are bound to
+the Gateways they name; a host is served only as far as a server's hosts cover it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass
+
+from federation.compile.inputs import Inputs
+from federation.compile.names import covers, most_specific, resolve, specificity, visible
+from federation.compile.services import subject_of
+from federation.compile.status import Problem, left_out, problem, warning
+from federation.compile.workloads import oldest_first
+from federation.resources.destination_rule import DestinationRule, Subset, TrafficPolicy
+from federation.resources.document import Document
+from federation.resources.fedgate import ServicePolicy
+from federation.resources.gateway import Gateway
+from federation.resources.virtual_service import VirtualService
+
+ROOT_NAMESPACE = "istio-system"  # Istio's meshConfig.rootNamespace
+MESH = "mesh"  # the gateway name that means "not through a Gateway"
+
+
+@dataclass(frozen=True)
+class Rule:
+    """DestinationRules of one host in one namespace, merged. documents: oldest first."""
+
+    host: str
+    documents: tuple[Document[DestinationRule], ...]
+    policy: TrafficPolicy | None
+    subsets: Mapping[str, Subset]
+
+
+@dataclass(frozen=True)
+class Bound:
+    """A VirtualService with its hosts resolved, the gateways it names (`namespace/name` or `mesh`), and every host it sends to."""
+
+    document: Document[VirtualService]
+    hosts: tuple[str, ...]
+    gateways: frozenset[str]
+    destinations: frozenset[str]
+
+
+@dataclass(frozen=True)
+class Scope:
+    """client: the Node's namespace. rules: namespace → host → Rule. gateways: those whose selector names this Node, oldest first.
+    mesh: host → the VirtualService that holds it for traffic that comes through no Gateway."""
+
+    client: str
+    cluster_domain: str
+    rules: Mapping[str, Mapping[str, Rule]]
+    gateways: tuple[Document[Gateway], ...]
+    virtual_services: tuple[Bound, ...]
+    mesh: Mapping[str, Bound]
+    policies: tuple[Document[ServicePolicy], ...]
+    problems: tuple[Problem, ...]
+
+    def rule(self, host: str, namespace: str) -> Rule | None:
+        """The Rule for a service of `namespace` as this gateway sees it."""
+        namespace = namespace or namespace_of(host, self.cluster_domain)
+        order = [self.client] if self.client != ROOT_NAMESPACE else []
+        for candidate in dict.fromkeys((*order, namespace, ROOT_NAMESPACE)):
+            found = _closest(self.rules.get(candidate, {}), host)
+            if found is not None:
+                return found
+        return None
+
+    def service_policy(self, host: str) -> Document[ServicePolicy] | None:
+        """The ServicePolicy with the most specific host that covers this one; the oldest of equals."""
+        best: tuple[tuple[int, int, str], Document[ServicePolicy]] | None = None
+        for document in self.policies:
+            for written in document.spec.hosts:
+                pattern = resolve(written, document.namespace, self.cluster_domain)
+                if covers(pattern, host) and (best is None or specificity(pattern) < best[0]):
+                    best = specificity(pattern), document
+        return best[1] if best else None
+
+    def mesh_holder(self, host: str) -> Bound | None:
+        """The VirtualService with the most specific host for traffic to this one."""
+        exact = self.mesh.get(host)
+        if exact is not None:
+            return exact
+        pattern = most_specific((each for each in self.mesh if each.startswith("*")), host)
+        return self.mesh[pattern] if pattern else None
+
+    def bound_to(self, gateway: str) -> list[Bound]:
+        return [each for each in self.virtual_services if gateway in each.gateways]
+
+
+def scope(inputs: Inputs) -> Scope:
+    """Raises nothing; what does not apply is a Problem."""
+    node, resources = inputs.node, inputs.resources
+    problems: list[Problem] = []
+    gateways = []
+    for gateway in oldest_first(resources.gateways):
+        if gateway.spec.selector.items() <= node.metadata.labels.items():
+            gateways.append(gateway)
+        else:
+            wanted, have = _labels(gateway.spec.selector), _labels(node.metadata.labels)
+            text = f"the selector {wanted} is not among the labels of Node {node.name}: {have}"
+            problems.append(left_out(subject_of(gateway), "spec.selector", "SelectorMismatch", text))
+    known = {f"{each.namespace}/{each.name}" for each in resources.gateways}
+    bound = tuple(_bound(inputs, known, problems))
+    return Scope(
+        client=node.namespace,
+        cluster_domain=node.spec.cluster_domain,
+        rules=_rules(inputs),
+        gateways=tuple(gateways),
+        virtual_services=bound,
+        mesh=_mesh(bound, problems),
+        policies=tuple(oldest_first(resources.service_policies)),
+        problems=tuple(problems),
+    )
+
+
+def namespace_of(host: str, cluster_domain: str) -> str:
+    """The namespace in a Kubernetes service's name, "" when it is none."""
+    suffix = f".svc.{cluster_domain}"
+    parts = host.removesuffix(suffix).split(".") if host.endswith(suffix) else []
+    return parts[1] if len(parts) == 2 else ""
+
+
+def _bound(inputs: Inputs, known: set[str], problems: list[Problem]) -> Iterator[Bound]:
+    client, domain = inputs.node.namespace, inputs.node.spec.cluster_domain
+    for document in oldest_first(inputs.resources.virtual_services):
+        subject = subject_of(document)
+        if not visible(document.spec.export_to, document.namespace, client):
+            text = f"exportTo does not name this gateway's namespace {client}"
+            problems.append(left_out(subject, "spec.exportTo", "NotExported", text))
+            continue
+        gateways = {_gateway_name(name, document.namespace) for name in document.spec.gateways or (MESH,)}
+        for index, name in enumerate(document.spec.gateways):
+            full = _gateway_name(name, document.namespace)
+            if full != MESH and full not in known:
+                text = f"there is no Gateway {full}; write one, or name an existing one as namespace/name"
+                problems.append(problem(subject, f"spec.gateways[{index}]", "GatewayNotFound", text))
+        hosts = tuple(dict.fromkeys(resolve(host, document.namespace, domain) for host in document.spec.hosts))
+        routes = [route for http in document.spec.http for route in http.route]
+        destinations = frozenset(resolve(route.destination.host, document.namespace, domain) for route in routes)
+        yield Bound(document, hosts, frozenset(gateways), destinations)
+
+
+def _gateway_name(written: str, namespace: str) -> str:
+    return written if written == MESH or "/" in written else f"{namespace}/{written}"
+
+
+def _mesh(bound: Iterable[Bound], problems: list[Problem]) -> dict[str, Bound]:
+    """Two VirtualServices for one host on `mesh` are not merged: the oldest holds (FIELD b25, IST0109)."""
+    first: dict[str, Bound] = {}
+    for each in bound:
+        for host in each.hosts if MESH in each.gateways else ():
+            holder = first.setdefault(host, each)
+            if holder is not each:
+                older = subject_of(holder.document)
+                text = f"{host} already has {older} for gateway mesh, which is older; only that one is used (IST0109)"
+                problems.append(warning(subject_of(each.document), "spec.hosts", "ConflictingMeshHost", text))
+    return first
+
+
+def _rules(inputs: Inputs) -> dict[str, dict[str, Rule]]:
+    client, domain = inputs.node.namespace, inputs.node.spec.cluster_domain
+    grouped: dict[str, dict[str, list[Document[DestinationRule]]]] = {}
+    for document in oldest_first(inputs.resources.destination_rules):
+        if document.namespace == client or visible(document.spec.export_to, document.namespace, client):
+            host = resolve(document.spec.host, document.namespace, domain)
+            grouped.setdefault(document.namespace, {}).setdefault(host, []).append(document)
+    return {namespace: {host: _merged(host, same) for host, same in hosts.items()} for namespace, hosts in grouped.items()}
+
+
+def _merged(host: str, documents: list[Document[DestinationRule]]) -> Rule:
+    subsets: dict[str, Subset] = {}
+    for document in documents:
+        for subset in document.spec.subsets:
+            subsets.setdefault(subset.name, subset)
+    policy = next((each.spec.traffic_policy for each in documents if each.spec.traffic_policy is not None), None)
+    return Rule(host, tuple(documents), policy, subsets)
+
+
+def _closest(rules: Mapping[str, Rule], host: str) -> Rule | None:
+    exact = rules.get(host)
+    if exact is not None:
+        return exact
+    pattern = most_specific((each for each in rules if each.startswith("*")), host)
+    return rules[pattern] if pattern else None
+
+
+def _labels(labels: Mapping[str, str]) -> str:
+    return ",".join(f"{key}={value}" for key, value in sorted(labels.items())) or "(none)"

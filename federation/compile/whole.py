@@ -1,0 +1,162 @@
+"""Resources, catalog, node and peers → a Snapshot, and a Status for every document.
+
+Theory of operation. Six stages, each its own file: scope (which documents apply), listeners, hosts and routes (which names, and where
+they lead), backends with policies and priorities (one hostname at a time). What depends on the catalog is cut into Plans by name and
+Parts by hostname, and a Compiled remembers both, so that `incremental.recompile` makes again only what a change reaches.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from functools import cached_property
+
+from federation.compile import hosts as naming
+from federation.compile.backends import Parts, Setting, backends_of, subset_labels
+from federation.compile.federation import federation
+from federation.compile.hosts import Plan, Rendered
+from federation.compile.inputs import Inputs
+from federation.compile.listeners import Listening, listening
+from federation.compile.routes import Reference
+from federation.compile.scope import scope
+from federation.compile.services import subject_of
+from federation.compile.status import Problem, Status, Subject, statuses
+from gateway.secret import Secret
+from gateway.snapshot import AccessLog, Backend, Node, Part, Snapshot, part_name
+
+
+@dataclass(frozen=True)
+class Compiled:
+    """snapshot with the keys its certificates name, and what `recompile` goes on from. dependents: hostname of the catalog → keys of
+    the plans that depend on it."""
+
+    snapshot: Snapshot
+    secrets: Mapping[str, Secret]
+    setting: Setting
+    listening: Listening
+    plans: Mapping[str, Plan]
+    rendered: Mapping[str, Rendered]
+    hosts: Mapping[str, Parts]
+    dependents: Mapping[str, frozenset[str]]
+    static_problems: tuple[Problem, ...]
+
+    @cached_property
+    def findings(self) -> tuple[Problem, ...]:
+        """Everything that is wrong, sorted, each once."""
+        found = dict.fromkeys(self.static_problems)
+        for rendered in self.rendered.values():
+            found.update(dict.fromkeys(rendered.problems))
+        for parts in self.hosts.values():
+            found.update(dict.fromkeys(parts.problems))
+        return tuple(sorted(found))
+
+    @cached_property
+    def statuses(self) -> Mapping[Subject, Status]:
+        """One for every document that compile reads."""
+        resources, node = self.setting.inputs.resources, self.setting.inputs.node
+        documents = [
+            *resources.gateways,
+            *resources.virtual_services,
+            *resources.destination_rules,
+            *resources.service_entries,
+            *resources.workload_entries,
+            *resources.services,
+            *resources.endpoint_slices,
+            *resources.secrets,
+            *resources.peers,
+            *resources.exports,
+            *resources.service_policies,
+        ]
+        return statuses([subject_of(node), *(subject_of(each) for each in documents)], self.findings)
+
+    def subset_labels(self, backend: Backend) -> frozenset[tuple[str, str]]:
+        """The labels that tell this backend's workloads from the others of its service."""
+        rule = self.setting.scope.rule(backend.host, backend.namespace) if backend.subset else None
+        return frozenset(subset_labels(rule, backend.subset) or ())
+
+    def __repr__(self) -> str:
+        return f"<Compiled {self.snapshot!r}>"
+
+
+def compile_all(inputs: Inputs, described: Iterable[Problem] = ()) -> Compiled:
+    """Everything afresh. described: what `services.described` found wrong, to be said with the rest. Never raises for what users
+    wrote; `gateway.snapshot.validate` of the result is empty."""
+    scoped = scope(inputs)
+    setting = Setting(inputs, scoped, federation(inputs), inputs.place, inputs.credentials())
+    ports = listening(setting)
+    gateway_plans, rest, unserved = naming.gateway_plans(ports.tables, scoped)
+    mesh = naming.mesh_plans(scoped, sorted(inputs.services.keys() | scoped.mesh.keys()))
+    plans = {plan.key: plan for plan in (*gateway_plans, *mesh)}
+    rendered = {key: naming.render(plan, scoped, inputs) for key, plan in plans.items()}
+    references = _references(rendered.values())
+    hosts = {
+        host: backends_of(host, references.get(host, ()), setting) for host in sorted(references.keys() | inputs.services.keys())
+    }
+    whole: list[Part] = [_node(inputs), *ports.listeners, *rest]
+    if "*" not in scoped.mesh:
+        whole.append(naming.blocked_host())
+    whole += [host for each in rendered.values() for host in each.hosts]
+    whole += [part for each in hosts.values() for part in each.parts]
+    return Compiled(
+        snapshot=Snapshot.of(_without_twins(whole)),
+        secrets=secrets_of(ports, hosts.values()),
+        setting=setting,
+        listening=ports,
+        plans=plans,
+        rendered=rendered,
+        hosts=hosts,
+        dependents=_dependents(plans.values()),
+        static_problems=(*described, *scoped.problems, *setting.federation.problems, *ports.problems, *unserved),
+    )
+
+
+def references_to(hostname: str, keys: Iterable[str], rendered: Mapping[str, Rendered]) -> set[Reference]:
+    """What the Plans with these keys need of one hostname."""
+    empty = Rendered()
+    return {each for key in keys for each in rendered.get(key, empty).references if each.host == hostname}
+
+
+def secrets_of(ports: Listening, hosts: Iterable[Parts]) -> dict[str, Secret]:
+    found = dict(ports.secrets)
+    for parts in hosts:
+        found.update(parts.secrets)
+    return found
+
+
+def _references(rendered: Iterable[Rendered]) -> dict[str, set[Reference]]:
+    found: dict[str, set[Reference]] = {}
+    for each in rendered:
+        for reference in each.references:
+            found.setdefault(reference.host, set()).add(reference)
+    return found
+
+
+def _dependents(plans: Iterable[Plan]) -> dict[str, frozenset[str]]:
+    found: dict[str, set[str]] = {}
+    for plan in plans:
+        for hostname in plan.depends:
+            found.setdefault(hostname, set()).add(plan.key)
+    return {hostname: frozenset(keys) for hostname, keys in found.items()}
+
+
+def _without_twins(parts: Iterable[Part]) -> list[Part]:
+    """Two parts of one name (two of the node's ports on one address) would be no Snapshot: the first stays."""
+    named: dict[str, Part] = {}
+    for part in parts:
+        named.setdefault(part_name(part), part)
+    return list(named.values())
+
+
+def _node(inputs: Inputs) -> Node:
+    node, spec = inputs.node, inputs.node.spec
+    return Node(
+        name=node.name,
+        cluster=spec.cluster,
+        namespace=node.namespace,
+        locality=spec.locality,
+        network=spec.network or spec.cluster,
+        trust_domain=spec.trust_domain,
+        defaults=spec.defaults.value,
+        access_log=AccessLog(spec.access_log.path, spec.access_log.format.value),
+        outbound=spec.outbound_traffic_policy.value,
+    )
