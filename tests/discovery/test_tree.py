@@ -1,6 +1,9 @@
 """YAML into values with lines: Kubernetes' reading of scalars, duplicate keys, aliases, limits, recovery after a mistake."""
 
+import json
+
 import pytest
+import yaml
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -126,7 +129,7 @@ def test_what_is_wrong_is_said_with_its_line(text, line, message):
 def test_a_mistake_leaves_the_other_documents_readable_and_all_mistakes_come_at_once():
     trees = read("good: 1\n---\nbad: [\n---\ngood: 2\n--- {bad: {a: 1, a: 2}, worse: !x 1}\n--- {good: 3}\n")
     assert [tree.value for tree in trees if not tree.faults] == [{"good": 1}, {"good": 2}, {"good": 3}]
-    assert [[fault.line for fault in tree.faults] for tree in trees] == [[], [4], [], [6, 6], []]
+    assert [[fault.line for fault in tree.faults] for tree in trees] == [[], [3], [], [6, 6], []]
 
 
 def test_a_refusal_keeps_the_faults_found_before_it():
@@ -172,13 +175,8 @@ json_values = st.recursive(
 
 @given(json_values)
 def test_json_and_yaml_texts_come_back_as_they_were(value):
-    import json
-
-    import yaml
-
-    expected = () if value is None else (value,)
-    assert tuple(tree.value for tree in read(json.dumps(value))) == expected
-    assert tuple(tree.value for tree in read(yaml.safe_dump(value, allow_unicode=True))) == expected
+    assert only(json.dumps({"a": value})) == {"a": value}
+    assert only(yaml.safe_dump({"a": value}, allow_unicode=True)) == {"a": value}
 
 
 @given(st.text(alphabet="ab:-[]{}&*!|>'\"#%,? \n\t<~0", max_size=60))
