@@ -1,0 +1,181 @@
+"""backend: picks, picks again, and the counts of what was picked."""
+
+import random
+from collections import Counter
+
+import pytest
+from upstream_traffic import FEDGATE_RETRY, fedgate_backend, near_and_far
+
+from gateway.native.backend import BackendState
+from gateway.native.host import Host
+from gateway.native.shared import Shared
+from gateway.policy.failure import Failure
+from gateway.snapshot import Balance, Failback, LbEndpoint, RetryPolicy
+
+
+class Bystander:
+    def evict(self, host: Host) -> None:
+        raise AssertionError("only Upstreams tells")
+
+
+def state_of(*endpoints: LbEndpoint, shared: Shared | None = None, **changes: object) -> BackendState:
+    state = BackendState(fedgate_backend(), random=random.Random(4).random, shared=shared)
+    state.reconcile(fedgate_backend(**changes), endpoints, 0.0)
+    return state
+
+
+def again(state: BackendState, *tried: str, policy: RetryPolicy = FEDGATE_RETRY, elsewhere: bool = False, now: float = 1.0) -> dict:
+    hosts = [state.hosts[name] for name in tried]
+    picked = (state.pick_again(now, hosts, policy, elsewhere=elsewhere) for _ in range(300))
+    return Counter(host and host.id for host in picked)
+
+
+def ids(*names: str) -> set[str]:
+    return set(names)
+
+
+# --------------------------------------------------------------------------------------------------- another attempt
+
+
+def test_the_second_attempt_stays_in_the_priority_the_third_goes_to_the_next():
+    state = state_of(*near_and_far(4, 2))
+    assert set(again(state, "near0")) == ids("near1", "near2", "near3")
+    assert set(again(state, "near0", "near1")) == ids("far0", "far1")
+    assert set(again(state, "near0", "near1", "far0")) == ids("far1")
+    assert set(again(state, "near0", "near1", "far0", "far1")) == ids("near2", "near3")
+
+
+def test_one_silent_endpoint_is_enough_to_go_to_the_next_priority():
+    state = state_of(*near_and_far(4, 2))
+    state.fitness.eject(state.hosts["near0"], "silence", 1.0)
+    assert set(again(state, "near0")) == ids("far0", "far1")
+
+
+def test_not_to_one_that_is_doubted_while_there_is_another():
+    state = state_of(*near_and_far(2, 1))
+    state.started(state.hosts["near1"], Bystander(), 1.0)
+    assert set(again(state, "near0", now=1.1)) == ids("near1")
+    assert set(again(state, "near0", now=1.3)) == ids("far0")
+
+
+def test_elsewhere_is_nowhere_when_all_were_tried_else_the_balance_decides():
+    state = state_of(*near_and_far(1, 1))
+    assert state.untried([state.hosts["near0"]]) == 0  # nothing is known before the first pick
+    assert set(again(state, "near0", "far0", elsewhere=True)) == {None}
+    assert set(again(state, "near0", "far0")) == ids("near0")
+    assert state.untried([state.hosts["near0"]]) == 1
+
+
+def test_between_priorities_that_share_the_load_by_load_and_not_by_number():
+    state = state_of(*near_and_far(4, 1), failback=None)
+    for name in ("near2", "near3"):
+        state.fitness.eject(state.hosts[name], "consecutive-5xx", 0.5)
+    # near: two of four, 70 per cent; far: 30. near0 was tried, near1 stands for all of near.
+    found = again(state, "near0")
+    assert found["near1"] / 300 == pytest.approx(0.7, abs=0.08)
+    assert found["far0"] / 300 == pytest.approx(0.3, abs=0.08)
+
+
+def test_envoys_way_picks_anew_up_to_host_attempts():
+    state = state_of(*near_and_far(2, 2), balance=Balance.RANDOM)
+    found = again(state, "near0", policy=RetryPolicy())
+    assert found["near1"] > 280  # all six draws fall on near0 with probability 1/64
+    assert found["near0"] > 0
+    assert again(state, "near0", policy=RetryPolicy(previous_hosts=False))["near0"] > 100
+    assert set(again(state, "near0", "near1", policy=RetryPolicy())) == ids("near0", "near1")
+
+
+def test_envoys_previous_priorities_leaves_the_priority_at_once():
+    state = state_of(*near_and_far(2, 2))
+    assert set(again(state, "near0", policy=RetryPolicy(previous_priorities=True))) == ids("far0", "far1")
+
+
+# ------------------------------------------------------------------------------------------------------- the counts
+
+
+def test_counts_of_an_attempts_life():
+    state = state_of(*near_and_far(1, 0))
+    host, one, two, three = state.hosts["near0"], Bystander(), Bystander(), Bystander()
+    for waiter in (one, two, three):
+        state.started(host, waiter, 1.0)
+    assert (host.active, state.active, len(host.waiting), host.requests) == (3, 3, 3, 3)
+    state.answered(host, one, 200, 1.2)
+    state.failed(host, two, Failure.RESET, 1.3)
+    assert (host.active, list(host.waiting), host.failures, host.last_answer) == (3, [three], 1, 1.2)
+    for waiter in (one, two, three):  # the third's client went away
+        state.finished(host, waiter)
+    assert (host.active, state.active, host.waiting) == (0, 0, {})
+    assert host.latencies.percentile(50) == pytest.approx(0.2, rel=0.15)
+    state.started(host, one, 2.0)
+    state.answered(host, one, 503, 2.1)
+    found = state.endpoint_statistics(2.2, lambda host: 4)[0]
+    assert (found.requests, found.failures, found.active, found.connections) == (4, 2, 1, 4)
+    assert found.p50_us > 0
+    assert found.ejected_for_ms == 0
+
+
+def test_statistics_of_one_that_is_out():
+    state = state_of(*near_and_far(1, 1))
+    state.fitness.eject(state.hosts["near0"], "silence", 1.0)
+    found = state.endpoint_statistics(2.0, lambda host: 0)[0]
+    assert (found.ejected_for_ms, found.ejected_reason) == (4000, "silence")
+    state.pick(2.0)
+    assert state.statistics().loads == (0, 100)
+    assert "loads=(0, 100)" in repr(state)
+
+
+def test_the_circuit_breaker_of_one_process():
+    state = state_of(*near_and_far(1, 0), max_requests=1)
+    assert state.admits()
+    state.started(state.hosts["near0"], Bystander(), 1.0)
+    assert not state.admits()
+
+
+def test_a_limit_that_comes_and_goes_with_the_configuration_counts_what_is_in_flight():
+    shared = Shared.create(1)
+    mine = Shared.attach(shared.fd, 0)
+    state = state_of(*near_and_far(1, 0), shared=mine)
+    host, waiter = state.hosts["near0"], Bystander()
+    state.started(host, waiter, 1.0)
+    state.reconcile(fedgate_backend(max_requests=1), near_and_far(1, 0), 2.0)
+    assert not state.admits()
+    state.reconcile(fedgate_backend(), near_and_far(1, 0), 3.0)
+    assert state.admits()
+    assert mine.total("b") == 0
+    state.finished(host, waiter)
+    state.reconcile(fedgate_backend(max_requests=1), near_and_far(1, 0), 4.0)
+    assert state.admits()
+    state.close()
+    mine.close()
+    shared.close()
+
+
+# ---------------------------------------------------------------------------------------------------- configuration
+
+
+def test_failback_that_comes_by_configuration_begins_with_what_is():
+    state = state_of(*near_and_far(1, 1), failback=None)
+    state.pick(0.0)
+    state.reconcile(fedgate_backend(failback=Failback(1000, 1000)), near_and_far(1, 1), 1.0)
+    state.tick(1.0)
+    assert state.statistics().loads == (100, 0)
+    state.reconcile(fedgate_backend(failback=Failback(5000, 1000)), near_and_far(1, 1), 1.0)
+    state.fitness.eject(state.hosts["near0"], "consecutive-5xx", 2.0)
+    for second in range(2, 11):
+        state.tick(float(second))
+    assert state.statistics().loads == (0, 100)  # out until 7 s, then held for 5 s
+    for second in range(11, 16):
+        state.tick(float(second))
+    assert state.statistics().loads == (100, 0)
+
+
+def test_failback_follows_a_region_that_vanishes_from_the_registry_and_returns():
+    state = state_of(*near_and_far(1, 1), failback=Failback(10_000, 10_000))
+    state.tick(0.0)
+    alone = tuple(LbEndpoint("far0", "127.0.1.1", 80, cluster="far", locality=near_and_far()[2].locality) for _ in range(1))
+    state.reconcile(state.backend, alone, 1.0)
+    state.tick(1.0)
+    assert state.pick(1.0).id == "far0"
+    state.reconcile(state.backend, near_and_far(1, 1), 2.0)
+    state.tick(2.0)
+    assert {state.pick(3.0, repeatable=False).id for _ in range(50)} == ids("far0")
