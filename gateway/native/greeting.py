@@ -147,6 +147,9 @@ class Door:
             raise Refused("greeting-timeout", f"no handshake in {GREETING_S:.0f} s") from None
         strand.until(NEVER)
         if inbound is not None and not admits(inbound, proof.identity, proof.trust_domain):
+            # It is a gateway we know, and learns that this one is alive (close_notify), only not whether the service exists.
+            tls.close()
+            stream.closed = True
             raise Refused("not-exported", f"{proof.identity} asked for {inbound.sni}")
         context = self._context(
             stream,
