@@ -15,6 +15,7 @@ import structlog
 
 LEVELS = ("debug", "info", "warning", "error")
 _process = ""
+_level = "info"
 
 
 def configure(process: str, level: str = "info") -> None:
@@ -33,6 +34,8 @@ def set_level(level: str) -> None:
     """Write events of this level and above from now on. Raises ValueError for a level that is not in LEVELS."""
     if level not in LEVELS:
         raise ValueError(f"log level {level!r} does not exist; choose one of {', '.join(LEVELS)}")
+    global _level
+    _level = level
     structlog.configure(
         processors=[
             structlog.contextvars.merge_contextvars,
@@ -45,6 +48,11 @@ def set_level(level: str) -> None:
         logger_factory=structlog.WriteLoggerFactory(file=sys.stderr),
         cache_logger_on_first_use=False,  # so that a new level reaches loggers made at import
     )
+
+
+def level() -> str:
+    """The level in force."""
+    return _level
 
 
 def _rendering(terminal: bool) -> list[Any]:

@@ -132,7 +132,8 @@ def _histogram(
     cumulative = 0
     for bound, count in zip(bounds, buckets, strict=False):
         cumulative += count
-        metric.add_sample(f"{metric.name}_bucket", {**labels, "le": floatToGoString(bound)}, cumulative)
+        upper: str = floatToGoString(bound)  # type: ignore[no-untyped-call]
+        metric.add_sample(f"{metric.name}_bucket", {**labels, "le": upper}, cumulative)
     metric.add_sample(f"{metric.name}_bucket", {**labels, "le": "+Inf"}, series.count)
     metric.add_sample(f"{metric.name}_sum", dict(labels), total)
     metric.add_sample(f"{metric.name}_count", dict(labels), series.count)

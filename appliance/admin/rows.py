@@ -1,0 +1,201 @@
+"""What the admin API answers with, one type per kind of row: the contract of `/api/v1/…` and of `fedgate get -o json`.
+
+Names are camelCase in JSON. Nothing secret is in any of them: keys are not even named.
+"""
+
+from __future__ import annotations
+
+import msgspec
+
+
+class Row(msgspec.Struct, frozen=True, rename="camel", kw_only=True):
+    """A row of a table."""
+
+
+class ChainRow(Row, frozen=True):
+    name: str
+    server_names: tuple[str, ...]
+    table: str
+    tls: str  # "" = plain text
+    certificates: tuple[str, ...]
+    redirect_https: bool
+
+
+class ListenerRow(Row, frozen=True):
+    """bound: the socket listens. error: why not."""
+
+    address: str
+    port: int
+    kind: str
+    bound: bool
+    error: str
+    chains: tuple[ChainRow, ...]
+
+
+class DestinationRow(Row, frozen=True):
+    backend: str
+    weight: int
+
+
+class RouteRow(Row, frozen=True):
+    """One route in its order. match and action are for people; destinations for programs."""
+
+    table: str
+    virtual_host: str
+    domains: tuple[str, ...]
+    name: str
+    match: str
+    action: str
+    destinations: tuple[DestinationRow, ...]
+    timeout_ms: int
+    retries: int
+
+
+class PriorityRow(Row, frozen=True):
+    """load: per cent of the traffic, the arithmetic's result. healthy of total: workloads, peers' counted by what they say."""
+
+    priority: int
+    load: int
+    endpoints: int
+    healthy: int
+    total: int
+    localities: tuple[str, ...]
+
+
+class BackendRow(Row, frozen=True):
+    """policy: what is in force, each with its numbers; an absent key is off."""
+
+    name: str
+    host: str
+    port: int
+    subset: str
+    balance: str
+    panic: bool
+    priorities: tuple[PriorityRow, ...]
+    requests: int
+    retries: int
+    overflow: int
+    tls: str
+    policy: dict[str, object]
+
+
+class EndpointRow(Row, frozen=True):
+    """health: healthy, degraded, unhealthy, draining, ejected, suspect or down; reason says by whom and why.
+
+    failures are of those requests; latencies in milliseconds; healthy/total of a peer's gateway are the workloads behind it."""
+
+    backend: str
+    id: str
+    address: str
+    cluster: str
+    locality: str
+    priority: int
+    weight: int
+    peer: str
+    health: str
+    reason: str
+    healthy: int
+    total: int
+    active: int
+    connections: int
+    requests: int
+    failures: int
+    p50_ms: float
+    p99_ms: float
+
+
+class CertificateRow(Row, frozen=True):
+    """One certificate of a chain that the Snapshot uses. valid: now, by its dates. use: which listener, backend or trust."""
+
+    name: str
+    kind: str  # leaf, intermediate, root
+    valid: bool
+    serial: str
+    not_before: str
+    not_after: str
+    trust_domain: str
+    subject_alt_names: tuple[str, ...]
+    issuer: str
+    used_by: tuple[str, ...]
+
+
+class PeerRow(Row, frozen=True):
+    name: str
+    kind: str
+    trust_domain: str
+    state: str
+    addresses: tuple[str, ...]
+    services: int
+    imports: tuple[str, ...]
+    problem: str
+
+
+class ServiceRow(Row, frozen=True):
+    hostname: str
+    namespace: str
+    ports: tuple[str, ...]
+    clusters: dict[str, str]  # cluster → healthy/total
+    sources: tuple[str, ...]
+    exported_to: tuple[str, ...]
+
+
+class WinnerRow(Row, frozen=True):
+    """Why a field of a merged service is what it is."""
+
+    field: str
+    winner: str
+    reason: str
+    losers: tuple[str, ...]
+
+
+class SourceRow(Row, frozen=True):
+    cluster: str
+    name: str
+    state: str
+    services: int
+    endpoints: int
+    age_s: float
+    problem: str
+
+
+class ConditionRow(Row, frozen=True):
+    type: str
+    status: bool
+    reason: str
+    message: str
+
+
+class DocumentRow(Row, frozen=True):
+    """One document of the configuration and what became of it. kind "" for a file that could not be read."""
+
+    kind: str
+    namespace: str
+    name: str
+    file: str
+    line: int
+    good: bool
+    conditions: tuple[ConditionRow, ...]
+    warnings: tuple[str, ...]
+    errors: tuple[str, ...]
+
+
+class WorkerRow(Row, frozen=True):
+    worker: int
+    up: bool
+    pid: int
+    restarts: int
+    version: str
+    faults: tuple[str, ...]
+
+
+class SnapshotRow(Row, frozen=True):
+    """version: published. running: by all workers, "" while they differ."""
+
+    version: str
+    running: str
+    parts: int
+    node: str
+    cluster: str
+    workers: tuple[WorkerRow, ...]
+    faults: tuple[str, ...]
+    problem: str  # "" or why what runs is older than what is configured

@@ -1,0 +1,24 @@
+"""The `fedgate` command: its verbs, one file per group. A verb imports what it needs when it is called, so `fedgate version` is quick."""
+
+from __future__ import annotations
+
+import typer
+
+from appliance.cli import ca, demo, get, run, validate, version
+
+app = typer.Typer(
+    name="fedgate",
+    help="A multi-cluster federation gateway, configured with Istio's resources.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    rich_markup_mode=None,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+
+app.command()(run.run)
+app.command()(validate.validate)
+app.add_typer(get.app, name="get")
+app.add_typer(ca.app, name="ca")
+app.command()(demo.demo)
+app.command()(version.version)
