@@ -95,6 +95,9 @@ def _inbound(this: _Host) -> list[Part]:
     domains = tuple(sorted({each.trust_domain for each in peers if each.bundle}))
     if not domains or this.service is None or setting.inputs.identity is None:
         return []
+    cluster = setting.place.cluster
+    if this.service.endpoints and all(is_foreign(each, cluster) for each in this.service.endpoints):
+        return []  # it is another cluster's: a name that is exported here does not make us a way there
     parts: list[Part] = []
     for number in sorted({port.number for port in this.service.ports if port.protocol.is_http}):
         for subset in ("", *(this.rule.subsets if this.rule else ())):

@@ -166,7 +166,7 @@ def _unasked(spread: Spread) -> Outlier | None:
 
 def _failback(service: fedgate.ServicePolicy | None, spread: Spread, *, own_defaults: bool) -> Failback | None:
     if service is not None and service.failback is not None:
-        return Failback(service.failback.hold_down, service.failback.ramp)
+        return Failback(int(service.failback.hold_down), int(service.failback.ramp))
     return Failback() if own_defaults and spread is Spread.PLACES else None
 
 
@@ -180,8 +180,8 @@ def _health_check(service: fedgate.ServicePolicy | None) -> HealthCheck | None:
         path=http.path if http else "/",
         host=http.host if http else "",
         port=http.port if http else tcp.port if tcp else 0,
-        interval_ms=check.interval,
-        timeout_ms=check.timeout,
+        interval_ms=int(check.interval),
+        timeout_ms=int(check.timeout),
         unhealthy_threshold=check.unhealthy_threshold,
         healthy_threshold=check.healthy_threshold,
     )
