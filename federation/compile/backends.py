@@ -171,7 +171,11 @@ def _chosen(this: _Host, reference: Reference, *, own_only: bool) -> list[tuple[
         number = endpoint.port(port.name)
         if number is None or (own_only and is_foreign(endpoint, cluster)) or not labels <= set(endpoint.labels):
             continue
-        found.setdefault(endpoint_id(endpoint, number), (endpoint, number))
+        name = endpoint_id(endpoint, number)
+        if name in found and endpoint.peer:  # one gateway for workloads of several labels: it has the weight of all of them
+            endpoint = msgspec.structs.replace(found[name][0], weight=found[name][0].weight + endpoint.weight)
+            found[name] = (endpoint, number)
+        found.setdefault(name, (endpoint, number))
     return list(found.values())
 
 

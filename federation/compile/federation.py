@@ -5,12 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-import msgspec
-
-from discovery.model import Service
 from federation.compile.inputs import Inputs
 from federation.compile.names import covers
-from federation.compile.priorities import is_foreign
 from federation.compile.services import subject_of
 from federation.compile.status import Problem, problem
 from federation.resources.document import Document
@@ -75,20 +71,3 @@ def federation(inputs: Inputs) -> Federation:
                 text = f"there is no Peer {name!r}; write one, or take it out"
                 problems.append(problem(subject_of(export), f"spec.peers[{index}]", "PeerNotFound", text))
     return Federation(peers, tuple(exports), tuple(problems))
-
-
-def offered(federation: Federation, peer: str, services: Mapping[str, Service], cluster: str) -> dict[str, Service]:
-    """What a peer may learn: the services exported to it, with this cluster's own endpoints only (never one peer's to another)."""
-    found: dict[str, Service] = {}
-    for hostname, service in services.items():
-        if peer in federation.may_have(hostname):
-            found[hostname] = own_part(service, cluster)
-    return found
-
-
-def own_part(service: Service, cluster: str) -> Service:
-    """The service with this cluster's own endpoints only; the same object when it has no others."""
-    own = tuple(each for each in service.endpoints if not is_foreign(each, cluster))
-    if len(own) == len(service.endpoints):
-        return service
-    return msgspec.structs.replace(service, endpoints=own)
