@@ -6,6 +6,7 @@ the unix socket in the state directory, whose mode decides who may. A list is `{
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Awaitable, Callable, Sequence
 from typing import Protocol
 
@@ -185,10 +186,11 @@ def _writes(hands: Hands) -> list[Route]:
 
 async def _body(request: Request) -> bytes:
     body = b""
-    async for chunk in request.stream():
-        body += chunk
-        if len(body) > _BODY_LIMIT:
-            return b""
+    async with contextlib.aclosing(request.stream()) as chunks:
+        async for chunk in chunks:
+            body += chunk
+            if len(body) > _BODY_LIMIT:
+                return b""
     return body
 
 
