@@ -20,7 +20,7 @@ from gateway.engine import BackendStatistics, EndpointStatistics, PriorityMoved,
 from gateway.native.fitness import MUTE, Fitness
 from gateway.native.host import Host, Waiter
 from gateway.native.shared import Counter as SharedCounter
-from gateway.native.shared import Shared, counter_key
+from gateway.native.shared import Ejection, Shared, counter_key
 from gateway.native.spread import EMPTY, gather, natural, spread
 from gateway.policy import circuit
 from gateway.policy.balance import Random, picker
@@ -31,6 +31,8 @@ from gateway.verdicts import Verdict
 
 # A ramp moves in steps of a per cent; the journal wants the movement, not each step.
 _MOVE_REPORTS = 0.25
+# The shortest ramp still has steps that one can see, and a long one is not computed more often than it has per cents.
+_STEP = 0.1
 # Two endpoints of one priority that failed the same request condemn that priority for it: a dead region of any size costs a
 # request two attempts and not as many as it has endpoints.
 _CONDEMNED = 2
@@ -50,8 +52,11 @@ class BackendState:
         "_random",
         "_reported",
         "_spread",
+        "_step_at",
         "_verdicts",
+        "_wakeful",
         "active",
+        "awake",
         "backend",
         "endpoints",
         "hosts",
@@ -61,9 +66,20 @@ class BackendState:
         "retrying",
     )
 
-    def __init__(self, backend: Backend, *, random: Random, shared: Shared | None = None) -> None:
+    def __init__(
+        self,
+        backend: Backend,
+        *,
+        random: Random,
+        shared: Shared | None = None,
+        reports: list[Report] | None = None,
+        awake: list[BackendState] | None = None,
+    ) -> None:
+        """reports: where to say what happened. awake: where to put itself when it wants to be ticked."""
         self.backend = backend
-        self.reports: list[Report] = []
+        self.reports = [] if reports is None else reports
+        self.awake = False
+        self._wakeful = [] if awake is None else awake
         self.endpoints: Sequence[LbEndpoint] = ()
         self.hosts: dict[str, Host] = {}
         self.active = self.retries = self.retrying = self.overflow = 0
@@ -77,7 +93,7 @@ class BackendState:
         self._spread = EMPTY
         self._entries: list[tuple[float, Callable[[], Host]]] = []
         self._reported: tuple[int, ...] = ()
-        self._moved_at = float("-inf")
+        self._moved_at = self._step_at = float("-inf")
         self._configure(backend)
 
     # ------------------------------------------------------------------------------------------------------- picking
@@ -171,6 +187,8 @@ class BackendState:
         host.requests += 1
         host.waiting[waiter] = now
         self.active += 1
+        if not self.awake:
+            self.wake()
         if self._counter is not None:
             self._counter.add(1)
 
@@ -200,18 +218,35 @@ class BackendState:
         if self._counter is not None:
             self._counter.add(-1)
 
-    def tick(self, now: float) -> None:
-        """Silence, sweep, failback. Call it every 50 ms, through Upstreams."""
-        self._fitness.tick(now, busy=self.active > 0)
-        if self._fitness.changed or (self._ramp is not None and self._ramp.moving):
+    def wake(self) -> None:
+        """Have it ticked from now on, until nothing is in flight, out, or on its way."""
+        if not self.awake:
+            self.awake = True
+            self._wakeful.append(self)
+
+    def tick(self, now: float, *, rebuild: bool = True) -> bool:
+        """Silence, sweep, failback. Call it every 50 ms, through Upstreams. rebuild: there is time to compute anew what changed;
+        else the next request or the next tick does. Returns whether it did."""
+        fitness = self._fitness
+        fitness.tick(now, busy=self.active > 0)
+        if self._ramp is not None and self._ramp.moving and now >= self._step_at:
+            self._step_at = now + max(_STEP, self._ramp.policy.ramp_ms / 100_000)
+            fitness.changed = True
+        rebuilt = rebuild and fitness.changed
+        if rebuilt:
             self._rebuild(now)
         loads = self._spread.loads
-        if loads != self._reported and now - self._moved_at >= _MOVE_REPORTS:
+        moved = loads != self._reported
+        if moved and now - self._moved_at >= _MOVE_REPORTS:
             if self._reported:
                 self.reports.append(PriorityMoved(self.backend.name, self._reported, loads))
-            self._reported, self._moved_at = loads, now
+            self._reported, self._moved_at, moved = loads, now, False
+        moving = self._ramp is not None and self._ramp.moving
+        self.awake = bool(self.active or moved or moving or fitness.changed or fitness.evictions or fitness.restless)
+        return rebuilt
 
     def take_evictions(self) -> list[tuple[Waiter, Host]]:
+        """Who is to be told that its host gives no answer."""
         taken, self._fitness.evictions = self._fitness.evictions, []
         return taken
 
@@ -265,14 +300,21 @@ class BackendState:
         for host in self._fitness.hosts:
             host.verdict = verdicts.get(host.endpoint.group or host.id)
         self._fitness.changed = True
+        self.wake()
 
     def address_state(self, host: Host, *, down: bool) -> None:
         """The host's address is gone (what waits there is evicted), or is back."""
         if host.down != down:
             host.down = down
             self._fitness.changed = True
+            self.wake()
             if down:
                 self._fitness.evict(host)
+
+    def seen(self, host: Host, ejection: Ejection | None, now: float) -> None:
+        """What shared memory now says of a host; call it when that changed."""
+        self._fitness.seen(host, ejection, now)
+        self.wake()
 
     @property
     def fitness(self) -> Fitness:
@@ -307,6 +349,7 @@ class BackendState:
         host.folded = host.requests
 
     def statistics(self) -> BackendStatistics:
+        """loads are those of the last request or tick."""
         traffic = dict(self._gone)
         for host in self._fitness.hosts:
             key = (host.priority, str(host.endpoint.locality), host.endpoint.cluster)

@@ -86,6 +86,11 @@ class Fitness:
     def _times(self) -> Outlier:
         return self.policy or _TIMES
 
+    @property
+    def restless(self) -> bool:
+        """Whether time alone will change something: somebody is out or on the way back, or remembered for it."""
+        return bool(self.asking) or any(host.ejected or host.half_open or host.times for host in self.hosts)
+
     # ------------------------------------------------------------------------------------------------- what happened
 
     def answered(self, host: Host, status: int, now: float) -> None:
