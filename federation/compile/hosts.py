@@ -125,12 +125,8 @@ def _unserved(scope: Scope, served: Mapping[int, set[str]]) -> Iterator[Problem]
                 yield left_out(subject_of(bound.document), "spec.hosts", "HostNotInGateway", text)
 
 
-def mesh_plans(scope: Scope, hostnames: Iterable[str]) -> list[Plan]:
-    """A Plan for each of these names that a service or a VirtualService for `mesh` has."""
-    return [mesh_plan(scope, hostname) for hostname in hostnames]
-
-
 def mesh_plan(scope: Scope, hostname: str) -> Plan:
+    """For a name that a service or a VirtualService for `mesh` has."""
     holder = scope.mesh_holder(hostname)
     depends = {hostname, *short_forms(hostname, scope.cluster_domain)}
     if holder is None:

@@ -15,13 +15,18 @@ from federation.compile.backends import Parts, Setting, backends_of
 from federation.compile.hosts import Rendered
 from federation.compile.inputs import Inputs
 from federation.compile.routes import Reference
-from federation.compile.whole import Compiled, references_to, secrets_of
+from federation.compile.whole import Compiled, Steps, finished, references_to, secrets_of
 from gateway.snapshot import Part, part_name
 
 
 def recompile(previous: Compiled, inputs: Inputs, touched: Iterable[str]) -> Compiled:
     """As compile_all(inputs), when `inputs` differ from the previous ones in the services named in `touched` and in nothing else.
     Costs what those reach, beside shallow copies of a few mappings. Never raises for what users wrote."""
+    return finished(recompiling(previous, inputs, touched))
+
+
+def recompiling(previous: Compiled, inputs: Inputs, touched: Iterable[str]) -> Steps:
+    """`recompile` in steps of a few milliseconds."""
     touched = frozenset(touched)
     work = _Work(previous, replace(previous.setting, inputs=inputs))
     stale: set[str] = set()
@@ -32,8 +37,10 @@ def recompile(previous: Compiled, inputs: Inputs, touched: Iterable[str]) -> Com
     affected = set(touched)
     for key in sorted(stale):
         affected |= {reference.host for reference in work.render(key)}
+        yield
     for hostname in sorted(affected):
         work.make(hostname)
+        yield
     remove = work.gone - {part_name(part) for part in work.update}
     return replace(
         previous,
