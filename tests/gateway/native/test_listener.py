@@ -17,7 +17,6 @@ import trio
 from discovery.watch import Watchable
 from gateway.native import greeting
 from gateway.native.connection import ConnectionContext
-from gateway.native.greeting import Names, admits
 from gateway.native.listener import Listeners
 from gateway.native.reactor import Reactor, Strand
 from gateway.native.shared import Shared
@@ -184,31 +183,6 @@ async def until(condition: Callable[[], bool]) -> None:
 
 
 # ------------------------------------------------------------------------------------------------------------ by name
-
-
-def chain(name: str) -> greeting.Chain:
-    return greeting.Chain(FilterChain(name, name), None)
-
-
-def test_names_by_exact_then_longest_wildcard_then_all() -> None:
-    names = Names()
-    for each in ("a.example", "*.example", "*.b.example"):
-        names.add((each,), chain(each))
-    assert names.find("other.test") is None
-    names.add((), chain("all"))
-    names.add(("A.EXAMPLE",), chain("second"))
-
-    def found(name: str) -> str:
-        value = names.find(name)
-        return value.filters.name if value else ""
-
-    assert found("a.example") == "a.example"
-    assert found("x.example") == "*.example"
-    assert found("x.y.example") == "*.example"
-    assert found("x.b.example") == "*.b.example"
-    assert found("b.example") == "*.example"
-    assert found("example") == "all"
-    assert found("") == "all"
 
 
 async def test_plain_connections_go_straight_to_their_table() -> None:
@@ -387,14 +361,6 @@ async def test_who_may_not_is_closed_right_after_the_handshake(leaf: certs.Leaf 
         await refused_after_handshake(port, leaf, name)
         await until(lambda: rig.listeners.refused == {reason: 1})
         assert rig.served == []
-
-
-def test_identity_and_trust_domain_must_both_be_named() -> None:
-    identity = certs.gateway_id("west.example")
-    assert admits(INBOUNDS[0], identity, "west.example")
-    assert not admits(INBOUNDS[0], identity, "north.example")
-    assert not admits(INBOUNDS[0], "spiffe://west.example/ns/a/sa/b", "west.example")
-    assert not admits(Inbound("a", "b", (), ()), "", "")
 
 
 async def test_tls_12_does_not_open_the_east_west_port() -> None:

@@ -10,7 +10,7 @@ import certs
 import pytest
 
 from gateway.native.codec.hello import Hello, read_hello
-from gateway.native.identity import PeerRefused, Proof, split_spiffe_id
+from gateway.native.identity import PeerRefused, Proof
 from gateway.native.tls import ClientTls, Contexts, ServerTls, TlsFault
 from gateway.secret import Secret
 from gateway.snapshot import CertificateRef, DownstreamTls, TlsMode, UpstreamTls, UpstreamTlsMode
@@ -247,22 +247,6 @@ def test_identities_refused_in_the_handshake(case: str, version: ssl.TLSVersion)
         handshake(contexts().server(IDENTITIES), gateway_client(REFUSED_IN_HANDSHAKE[case], version))
 
 
-@pytest.mark.parametrize(
-    "leaf",
-    [leaf for case, leaf in REFUSED_IN_HANDSHAKE.items() if leaf is not None],
-    ids=[case for case, leaf in REFUSED_IN_HANDSHAKE.items() if leaf is not None],
-)
-def test_the_second_verification_finds_the_same_faults_alone(leaf: certs.Leaf) -> None:
-    """Not only OpenSSL refuses them: a chain that came past it would be refused again."""
-    from cryptography import x509
-
-    from gateway.native.identity import CLIENT_AUTH, Bundles
-
-    chain = x509.load_pem_x509_certificates(leaf.chain.encode())
-    with pytest.raises(PeerRefused, match="does not verify"):
-        Bundles(BUNDLES).prove(chain, CLIENT_AUTH, certs.NOW)
-
-
 def test_a_bundle_that_cannot_be_read_shuts_out_its_trust_domain_alone() -> None:
     broken = DownstreamTls(
         mode=TlsMode.ISTIO_MUTUAL, certificates=(GATEWAY.ref,), bundles=(("east.example", EAST.bundle), ("west.example", "?"))
@@ -310,28 +294,6 @@ def test_the_east_west_port_is_tls_13_and_asks_for_identities() -> None:
         handshake(server, gateway_client(GATEWAY, ssl.TLSVersion.TLSv1_2))
     with pytest.raises(TlsFault, match="must ask for identities"):
         made.server(MUTUAL, east_west=True)
-
-
-@pytest.mark.parametrize(
-    ("text", "parts"),
-    [
-        ("spiffe://a.example/ns/x/sa/y", ("a.example", "/ns/x/sa/y")),
-        ("spiffe://a.example/ns/x/sa/y/", None),
-        ("spiffe://a.example//x", None),
-        ("spiffe://a.example/../x", None),
-        ("spiffe://a.example/..x", ("a.example", "/..x")),
-        ("spiffe://a.example:8443/x", None),
-        ("spiffe://u@a.example/x", None),
-        ("spiffe://a.example/x?y", None),
-        ("spiffe://a.example/x#y", None),
-        ("spiffe:///x", None),
-        ("SPIFFE://a.example/x", None),
-        ("spiffe://a.example/x\n", None),
-        ("spiffe://a.example/" + "x" * 2048, None),
-    ],
-)
-def test_spiffe_ids(text: str, parts: tuple[str, str] | None) -> None:
-    assert split_spiffe_id(text) == parts
 
 
 # --------------------------------------------------------------------------------------------------------------- faults
