@@ -1,0 +1,73 @@
+"""FrozenMap: an immutable mapping whose changed copies share what did not change.
+
+Theory of operation. Keys are spread over a fixed number of buckets by CRC-32 (not `hash`, which is salted: iteration must be
+the same in every process). A changed copy copies the tuple of buckets and the buckets it touches: with 250,000 keys that is
+about a thousand pointers and one dict of 250, some 10 µs, where copying one big dict takes milliseconds. Iteration goes
+bucket by bucket, sorted within, so equal maps iterate alike however they came about. Pure.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from typing import Generic, TypeVar
+from zlib import crc32
+
+V = TypeVar("V")
+
+# About the root of the largest catalog planned for (50 clusters of 5,000 services), so that both copies cost alike.
+_BUCKETS = 512
+
+
+class FrozenMap(Mapping[str, V], Generic[V]):
+    """A read-only mapping of strings; `updated` makes another one."""
+
+    __slots__ = ("_buckets", "_size")
+
+    def __init__(self, items: Mapping[str, V] | None = None) -> None:
+        self._buckets: tuple[dict[str, V], ...] = ({},) * _BUCKETS
+        self._size = 0
+        if items:
+            made = self.updated(items)
+            self._buckets, self._size = made._buckets, made._size
+
+    def updated(self, changes: Mapping[str, V | None]) -> FrozenMap[V]:
+        """A copy with each key set to its value, or without it where the value is None. The same object if nothing changes."""
+        buckets = list(self._buckets)
+        copied: set[int] = set()
+        size = self._size
+        for key, value in changes.items():
+            index = _bucket(key)
+            bucket = buckets[index]
+            if bucket.get(key) is value:
+                continue
+            if index not in copied:
+                copied.add(index)
+                bucket = buckets[index] = dict(bucket)
+            if value is None:
+                del bucket[key]
+                size -= 1
+            else:
+                size += key not in bucket
+                bucket[key] = value
+        if not copied:
+            return self
+        result: FrozenMap[V] = FrozenMap()
+        result._buckets, result._size = tuple(buckets), size
+        return result
+
+    def __getitem__(self, key: str) -> V:
+        return self._buckets[_bucket(key)][key]
+
+    def __iter__(self) -> Iterator[str]:
+        for bucket in self._buckets:
+            yield from sorted(bucket)
+
+    def __len__(self) -> int:
+        return self._size
+
+    def __repr__(self) -> str:
+        return f"<FrozenMap of {self._size}>"
+
+
+def _bucket(key: str) -> int:
+    return crc32(key.encode("utf-8", "surrogatepass")) % _BUCKETS

@@ -1,0 +1,126 @@
+"""The merge rule by tables: who wins, what is united, what is found to be contradictory."""
+
+import pytest
+
+from discovery.merge import Claim, explain, merge
+from discovery.model import Endpoint, Locality, Port, Protocol, Resolution, Service, ShardKey
+
+HTTP, TCP, UDP, UNKNOWN = Protocol.HTTP, Protocol.TCP, Protocol.UDP, Protocol.UNKNOWN
+EAST, WEST, WEST2 = ShardKey("east", "k8s"), ShardKey("west", "k8s"), ShardKey("west", "consul")
+OLD, YOUNG = "2024-01-01T00:00:00Z", "2025-01-01T00:00:00Z"
+
+
+def claim(key, **fields):
+    return Claim(key, Service("a.example", **fields))
+
+
+def merged(*claims):
+    return merge(claims, "east")[0]
+
+
+def provenance(field, *claims):
+    return next(entry for entry in explain(claims, "east") if entry.field == field)
+
+
+def test_a_single_claim_is_the_service_itself():
+    only = claim(WEST, ports=(Port(80, "http", HTTP),))
+    assert merged(only) is only.service
+    assert {entry.reason for entry in explain((only,), "east")} == {"only one says it"}
+
+
+@pytest.mark.parametrize(
+    ("winner", "loser", "reason"),
+    [
+        ((EAST, YOUNG), (WEST, OLD), "own cluster first"),
+        ((WEST, OLD), (WEST2, YOUNG), f"oldest, created {OLD}"),
+        ((WEST, YOUNG), (WEST2, ""), f"oldest, created {YOUNG}"),
+        ((WEST, "2025-01-01T00:00:00+02:00"), (WEST2, YOUNG), "oldest, created 2025-01-01T00:00:00+02:00"),
+        ((WEST2, OLD), (WEST, OLD), "first by shard key"),
+        ((WEST2, ""), (WEST, "yesterday"), "first by shard key"),
+    ],
+)
+def test_who_wins_and_why(winner, loser, reason):
+    first = claim(winner[0], created=winner[1], addresses=("10.0.0.1",), resolution=Resolution.DNS)
+    second = claim(loser[0], created=loser[1], addresses=("10.0.0.2",), resolution=Resolution.STATIC)
+    for order in ((first, second), (second, first)):
+        service, findings = merge(order, "east")
+        assert service.addresses == ("10.0.0.1",)
+        assert [(finding.field, finding.winner, finding.losers) for finding in findings] == [("resolution", winner[0], (loser[0],))]
+        entry = provenance("addresses", *order)
+        assert (entry.winner, entry.reason, entry.losers) == (winner[0], reason, (loser[0],))
+
+
+def test_who_says_nothing_does_not_compete():
+    service, findings = merge((claim(EAST), claim(WEST, addresses=("10.0.0.2",), namespace="shop", labels=(("app", "a"),))), "east")
+    assert (service.addresses, service.namespace, service.labels) == (("10.0.0.2",), "shop", (("app", "a"),))
+    assert findings == ()
+    assert provenance("headless", claim(EAST), claim(WEST)).reason == "all agree"
+
+
+def test_a_finding_says_what_each_said():
+    _, (finding,) = merge((claim(EAST, external=True), claim(WEST)), "east")
+    assert finding.message == "east/k8s says True and is followed (own cluster first); west/k8s says False"
+
+
+@pytest.mark.parametrize(
+    ("own", "other", "ports", "fields"),
+    [
+        ([(80, "http", HTTP)], [(80, "http", HTTP)], [(80, "http", HTTP)], []),
+        ([(80, "http", HTTP)], [(90, "grpc", HTTP)], [(80, "http", HTTP), (90, "grpc", HTTP)], []),
+        ([(80, "http", HTTP)], [(8080, "http", HTTP)], [(80, "http", HTTP)], ["ports[80].number"]),
+        ([(80, "http", HTTP)], [(80, "web", HTTP)], [(80, "http", HTTP)], ["ports[80].name"]),
+        ([(80, "http", HTTP)], [(80, "http", TCP)], [(80, "http", HTTP)], ["ports[80].protocol"]),
+        ([(80, "http", UNKNOWN)], [(80, "http", TCP)], [(80, "http", TCP)], []),
+        ([(80, "", HTTP)], [(80, "web", UNKNOWN)], [(80, "web", HTTP)], []),
+        ([(53, "dns", UDP)], [(53, "dns-tcp", TCP)], [(53, "dns", UDP), (53, "dns-tcp", TCP)], []),
+        ([(80, "http", HTTP)], [(80, "web", HTTP), (90, "http", HTTP)], [(80, "http", HTTP)], ["ports[80]", "ports[80].number"]),
+    ],
+)
+def test_ports_are_united_by_name_then_by_number(own, other, ports, fields):
+    service, findings = merge(
+        (claim(EAST, ports=tuple(Port(*port) for port in own)), claim(WEST, ports=tuple(Port(*port) for port in other))), "east"
+    )
+    assert service.ports == tuple(Port(*port) for port in ports)
+    assert sorted(finding.field for finding in findings) == fields
+
+
+def test_a_port_named_by_the_second_is_met_by_name_by_the_third():
+    ports = [(EAST, Port(80, "")), (WEST2, Port(80, "http")), (WEST, Port(8080, "http"))]
+    assert merged(*(claim(key, ports=(port,)) for key, port in ports)).ports == (Port(80, "http"),)
+
+
+def test_a_losers_endpoints_serve_under_the_winners_port_name():
+    own = claim(EAST, ports=(Port(80, "http"),), endpoints=(Endpoint("10.0.0.1", (("http", 8000),), cluster="east"),))
+    other = claim(WEST, ports=(Port(80, "web"),), endpoints=(Endpoint("10.1.0.1", (("web", 9000),), cluster="west"),))
+    assert [endpoint.port("http") for endpoint in merged(own, other).endpoints] == [8000, 9000]
+
+
+def test_endpoints_are_the_union_and_a_duplicate_of_one_cluster_counts_once():
+    def of(key, cluster, weight, **fields):
+        return claim(key, endpoints=(Endpoint("10.0.0.1", (("http", 80),), cluster=cluster, weight=weight),), **fields)
+
+    service = merged(of(WEST, "west", 2, created=OLD), of(WEST2, "west", 3), of(EAST, "east", 1))
+    assert [(endpoint.cluster, endpoint.weight) for endpoint in service.endpoints] == [("east", 1), ("west", 2)]
+    entries = [
+        entry
+        for entry in explain((of(WEST, "west", 2, created=OLD), of(WEST2, "west", 3)), "east")
+        if entry.field == "endpoints[10.0.0.1]"
+    ]
+    assert [(entry.winner, entry.losers, entry.reason) for entry in entries] == [(WEST, (WEST2,), f"oldest, created {OLD}")]
+
+
+def test_one_claim_may_say_a_gateways_address_once_for_each_locality():
+    def gateway(region):
+        return Endpoint("10.0.0.9", (("http", 15443),), cluster="west", peer="west", locality=Locality(region))
+
+    service = merged(claim(WEST, endpoints=(gateway("a"), gateway("b"))), claim(EAST))
+    assert [endpoint.locality.region for endpoint in service.endpoints] == ["a", "b"]
+
+
+def test_subject_alt_names_are_united_and_the_oldest_creation_is_kept():
+    service = merged(
+        claim(WEST, subject_alt_names=("b", "c"), created=OLD), claim(EAST, subject_alt_names=("a", "b"), created=YOUNG)
+    )
+    assert service.subject_alt_names == ("a", "b", "c")
+    assert service.created == OLD
+    assert provenance("created", claim(WEST, created=OLD), claim(EAST)).winner == WEST
