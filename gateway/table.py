@@ -12,6 +12,7 @@ from __future__ import annotations
 from bisect import bisect_right
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from itertools import accumulate
+from typing import Protocol
 from urllib.parse import unquote_to_bytes
 
 import re2
@@ -35,18 +36,16 @@ from gateway.snapshot import (
 _REGEX_MEMORY = 8 << 20  # bytes a compiled expression may take: RE2's own default, so that what Envoy takes is taken here
 
 
-class Request:
+class Request(Protocol):
     """What routes look at. `values(name)` gives the values of a header. Any head with these attributes will do."""
 
-    __slots__ = ()
     method: bytes
     target: bytes
     path: bytes
     host: bytes
     authority: bytes
 
-    def values(self, name: bytes) -> list[bytes]:
-        raise LookupError(name)
+    def values(self, name: bytes) -> list[bytes]: ...
 
 
 Test = Callable[[bytes], bool]

@@ -144,6 +144,11 @@ class Stream:
 
     # -------------------------------------------------------------------------------------------------------- closing
 
+    def finish(self) -> None:
+        """Say that nothing more comes; reading goes on. What is broken already stays so."""
+        with contextlib.suppress(OSError):
+            self.sock.shutdown(socket.SHUT_WR)
+
     def close(self) -> None:
         """Close at once; what was not sent is lost. Any number of times."""
         if not self.closed:
@@ -266,6 +271,14 @@ class TlsStream(Stream):
         if unsent:
             data = bytes(unsent) + data
         return Stream.write(self, data)
+
+    def finish(self) -> None:
+        if not self.closed and self.unsent is None:
+            with contextlib.suppress(OSError, ValueError):  # wants the other side's close_notify, which we do not wait for
+                self.tls.unwrap()
+            with contextlib.suppress(OSError):  # the other side is gone already
+                self._flush()
+        Stream.finish(self)
 
     def close(self) -> None:
         """Says close_notify, so that an answer that ends with the connection is known to be whole."""

@@ -30,7 +30,8 @@ class RequestHead:
     target: as the client wrote it, in origin form (or `*`); path: the same without the query. host: lower case, without port, for
     routing; authority: as the client wrote it. lines: the raw header lines; specials: those that mean something to a gateway.
     raw: all header lines as they came, joined; may be forwarded whole unless `rewrite` says that some must not.
-    length: of the body; -1 = chunked, 0 = none. body: all of it, if it came with the head. nominated: names that the Connection header makes hop-by-hop.
+    length: of the body; -1 = chunked, 0 = none. body: all of it, if it came with the head. nominated: names that the Connection
+    header makes hop-by-hop.
     """
 
     __slots__ = (

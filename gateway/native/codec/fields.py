@@ -51,6 +51,9 @@ Field = tuple[int, bytes, bytes, Any]
 """(kind, lower-case name, value, meaning): meaning is an int for CONTENT_LENGTH, (routing name, port text) for HOST, the
 nominated names for CONNECTION."""
 
+UNSENT = b"x-fedgate-unsent"
+"""On an answer of a peer's gateway itself that reached no endpoint: nothing was done, so the request may go elsewhere."""
+
 _KINDS = {
     b"user-agent": Kind.USER_AGENT,
     b"host": Kind.HOST,
@@ -67,6 +70,7 @@ _KINDS = {
     b"te": Kind.STRIP,
     b"trailer": Kind.STRIP,
     b"http2-settings": Kind.STRIP,
+    UNSENT: Kind.STRIP,
     b"x-forwarded-for": Kind.FORWARDED_FOR,
     b"x-forwarded-proto": Kind.FORWARDED_PROTO,
     b"x-forwarded-client-cert": Kind.CLIENT_CERT,

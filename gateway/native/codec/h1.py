@@ -40,6 +40,7 @@ _LENGTH, _CODING, _EXPECT, _CONNECTION = (
     int(Kind.CONNECTION),
 )
 _UPGRADE = int(Kind.UPGRADE)
+_DROPPED = frozenset((int(Kind.UPGRADE), int(Kind.STRIP)))
 
 
 class _Receiver:
@@ -322,7 +323,7 @@ class ClientCodec(_Receiver):
                 elif not minor and b"keep-alive" in names:
                     keep_alive = True
                 head.nominated += names
-            elif kind >= 7:  # Kind.UPGRADE and what is stripped
+            elif kind in _DROPPED:
                 rewrite = True
         if coded >= 0 and length >= 0:
             raise Malformed("http1.content_length_and_transfer_encoding")

@@ -1,0 +1,150 @@
+"""A downstream connection's HTTP from its first request to its last. Also the readiness port.
+
+Waits and what bounds them: for a request to begin, IDLE; for its head to be complete once it has begun, HEAD; for the rest, see
+exchange and upload. When the worker drains, a connection that waits for a request is closed, others say `connection: close`.
+"""
+
+from __future__ import annotations
+
+from gateway.errors import GatewayError, RequestTimeout
+from gateway.native.codec.events import RequestHead
+from gateway.native.codec.h1 import ServerCodec
+from gateway.native.connection import ConnectionContext
+from gateway.native.exchange import Exchange
+from gateway.native.reactor import DeadlineExceeded, Strand, suspend
+from gateway.native.replies import refusal, reply
+from gateway.native.runtime import Runtime
+from gateway.native.stream import Stream
+from gateway.snapshot import ListenerKind
+
+IDLE = 3600.0  # seconds between requests: Envoy's and Istio's HTTP idle timeout
+HEAD = 60.0  # seconds from a head's first byte to its last: nginx's client_header_timeout
+_LINGER = 1.0  # seconds in which what a refused client still sends is read, so that a reset does not take the answer from it
+_LINGER_BYTES = 256 * 1024
+
+
+async def serve(strand: Strand, stream: Stream, context: ConnectionContext, runtime: Runtime, data: bytes = b"") -> None:
+    """Carry HTTP over a connection to its end; the caller closes the stream. data: bytes already read.
+
+    Raises OSError and DeadlineExceeded when the connection ends so. Interrupted at any wait, nothing is left behind."""
+    if context.listener.kind is ListenerKind.HEALTH:
+        await _readiness(strand, stream, runtime)
+        return
+    exchange = Exchange(strand, stream, context, runtime)
+    runtime.connections.add(exchange)
+    if data:
+        exchange.codec.receive(data)
+    try:
+        while True:
+            head = await _next_head(exchange)
+            if head is None:
+                return
+            if not await exchange.run(head):
+                break
+        await _linger(exchange)
+    finally:
+        runtime.connections.discard(exchange)
+        exchange.close()
+
+
+async def _next_head(exchange: Exchange) -> RequestHead | None:
+    """The next request's head; None when there will be none (a refusal has been sent then, if one was due)."""
+    strand, stream, codec = exchange.strand, exchange.stream, exchange.codec
+    reactor = strand.reactor
+    try:
+        head = codec.next_event() if codec.buffered else None
+        if head is None:
+            if exchange.runtime.draining:
+                return None
+            stream.resume()
+            stream.listen(strand.wake)
+            strand.deadline = reactor.now + (HEAD if codec.buffered else IDLE)
+            if strand.deadline < strand.armed:
+                reactor.arm(strand)
+        while head is None:
+            await suspend()
+            data = stream.read()
+            if data:
+                if not codec.buffered:
+                    strand.until(reactor.now + HEAD)
+                codec.receive(data)
+                head = codec.next_event()
+            elif data is not None:
+                return None
+    except GatewayError as error:
+        await _refuse(exchange, error)
+        return None
+    except DeadlineExceeded:
+        if codec.buffered:
+            await _refuse(exchange, RequestTimeout())
+        return None
+    assert isinstance(head, RequestHead)
+    return head
+
+
+async def _refuse(exchange: Exchange, error: GatewayError) -> None:
+    """What came is not a request: say so and close."""
+    exchange.runtime.observer.refuse(error.detail)
+    strand = exchange.strand
+    strand.until(strand.reactor.now + _LINGER)
+    exchange.record_refusal(error)
+    await exchange.stream.sendall(strand, refusal(error.status, error.body))
+    await _linger(exchange)
+
+
+async def _linger(exchange: Exchange) -> None:
+    """Say that nothing more comes, and read what the client had on its way; else the kernel answers it with a reset, which takes from
+    the client what it has not read of the answer yet (RFC 9112 section 9.6)."""
+    strand, stream = exchange.strand, exchange.stream
+    if stream.closed:
+        return
+    stream.finish()
+    strand.until(strand.reactor.now + _LINGER)
+    left = _LINGER_BYTES
+    try:
+        while left > 0:
+            data = await stream.recv(strand)
+            if not data:
+                return
+            left -= len(data)
+    except (OSError, DeadlineExceeded):
+        return
+
+
+async def _readiness(strand: Strand, stream: Stream, runtime: Runtime) -> None:
+    """GET /healthz/ready: 200 while this worker takes traffic. GET /healthz/live: 200 while it turns."""
+    codec = ServerCodec()
+    strand.until(strand.reactor.now + HEAD)
+    runtime.checks.add(strand)
+    try:
+        await _answer_checks(strand, stream, runtime, codec)
+    finally:
+        runtime.checks.discard(strand)
+
+
+async def _answer_checks(strand: Strand, stream: Stream, runtime: Runtime, codec: ServerCodec) -> None:
+    while True:
+        try:
+            head = codec.next_event()
+        except GatewayError as error:
+            await stream.sendall(strand, refusal(error.status, error.body))
+            return
+        if head is None:
+            data = await stream.recv(strand)
+            if not data:
+                return
+            codec.receive(data)
+            continue
+        if not isinstance(head, RequestHead):
+            continue
+        if head.path == b"/healthz/live":
+            status, body = 200, b"live\n"
+        elif head.path == b"/healthz/ready":
+            ready = runtime.ready and not runtime.draining
+            status, body = (200, b"ready\n") if ready else (503, b"draining\n" if runtime.draining else b"no configuration yet\n")
+        else:
+            status, body = 404, b"ask /healthz/ready or /healthz/live\n"
+        keep = head.keep_alive and head.end
+        await stream.sendall(strand, reply(status, body, method=head.method, close=not keep, minor=head.minor))
+        if not keep:
+            return

@@ -1,0 +1,330 @@
+"""One request and its response: routed, forwarded or answered here, recorded.
+
+An Exchange belongs to one downstream connection and serves its requests one after the other, in the connection's strand: `run` →
+`_route` → `forward.forward` (attempts at endpoints, then `relay`), or an answer of the gateway's own. Its attributes are what the
+access log and the metrics read; they hold until the next `run`.
+
+Whatever happens, `state.finished` is called once for each `state.started`, an endpoint's connection that is not certainly in order
+is closed, and the exchange is recorded.
+"""
+
+from __future__ import annotations
+
+from gateway.errors import BadRequest, DownstreamClosed, GatewayError, LoopDetected, NoRoute, RequestTimeout
+from gateway.native.accesslog import downstream_json, downstream_text
+from gateway.native.backend import BackendState
+from gateway.native.codec.events import RequestHead
+from gateway.native.codec.fields import UNSENT, Kind
+from gateway.native.codec.h1 import ServerCodec
+from gateway.native.connection import ConnectionContext
+from gateway.native.forward import Broken, Evicted, forward, may_leave
+from gateway.native.greeting import admits
+from gateway.native.heads import Additions, forwarded_for
+from gateway.native.host import Host
+from gateway.native.paths import needs_normalising, normalised
+from gateway.native.pool import Upstream
+from gateway.native.reactor import DeadlineExceeded, Handler, Strand
+from gateway.native.replies import reply
+from gateway.native.runtime import Runtime
+from gateway.native.stream import RECEIVE, Stream
+from gateway.native.upload import STALL, Body, Upload
+from gateway.policy.failure import Failure
+from gateway.snapshot import Forward, Redirect, RetryPolicy, Route, RouteMatch, Split
+from gateway.table import CompiledRoute, Direct, Forwarding, Redirection
+
+_HOPS = 8
+"""Gateways that a request may pass: more than any sensible chain of clusters, few enough that a loop ends soon."""
+
+_TO_HTTPS = CompiledRoute(Route("https-redirect", RouteMatch(), Redirect(scheme="https")))
+
+_NO_HEAD = RequestHead()
+"""Of what is not a request, for the log."""
+_NO_HEAD.method = _NO_HEAD.target = _NO_HEAD.path = b"-"
+_NO_HEAD.authority = _NO_HEAD.user_agent = _NO_HEAD.request_id = _NO_HEAD.body = b""
+_NO_HEAD.minor = 1
+
+
+class Exchange:
+    """See the module."""
+
+    __slots__ = (
+        "_inbound_route",
+        "additions",
+        "answered_at",
+        "attempt_began",
+        "authority",
+        "began",
+        "begun",
+        "body",
+        "busy",
+        "codec",
+        "context",
+        "detail",
+        "elsewhere",
+        "exposed",
+        "flag",
+        "forwarded_for",
+        "fresh_only",
+        "given",
+        "head",
+        "hops",
+        "host",
+        "limit",
+        "log_json",
+        "log_text",
+        "on_early",
+        "policy",
+        "port",
+        "received",
+        "request_id",
+        "retries",
+        "route_name",
+        "runtime",
+        "scheme",
+        "sent",
+        "source",
+        "stale_once",
+        "state",
+        "status",
+        "strand",
+        "stream",
+        "termination",
+        "transport_failure",
+        "tried",
+        "upload",
+        "upstream",
+    )
+
+    def __init__(self, strand: Strand, stream: Stream, context: ConnectionContext, runtime: Runtime) -> None:
+        self.strand, self.stream, self.context, self.runtime = strand, stream, context, runtime
+        self.codec = ServerCodec()
+        self.additions = Additions(context)
+        self.source = runtime.observer.source(context)
+        self.scheme = context.scheme.encode()
+        self.port = context.listener.port
+        local, peer, sni = context.local.encode(), context.peer.encode(), context.sni.encode()
+        self.log_text, self.log_json = downstream_text(local, peer, sni), downstream_json(local, peer, sni)
+        self.on_early: Handler = self._early
+        self.busy = False  # with a request
+        self.head = _NO_HEAD
+        self.given: Host | None = None
+        self.upload: Upload | None = None
+        self.upstream: Upstream | None = None
+        self._inbound_route: CompiledRoute | None = None
+        self.began = strand.reactor.now
+        self.limit = 0.0
+
+    def close(self) -> None:
+        """The connection is over: break the cycles, so that no collection is needed."""
+        self.on_early = _nobody
+
+    def record_refusal(self, error: GatewayError) -> None:
+        """Something that is not a request came and is answered with `error`: a line in the log, like Envoy's."""
+        self._begin(_NO_HEAD)
+        self.status, self.flag, self.detail = error.status, error.flag.encode(), error.detail.encode()
+        self._end()
+
+    @property
+    def backend_name(self) -> bytes:
+        """For the log of an exchange that reached no endpoint."""
+        return self.state.backend.name.encode() if self.state is not None else b"-"
+
+    # ------------------------------------------------------------------------------------------------- from end to end
+
+    async def run(self, head: RequestHead) -> bool:
+        """Answer one request. True if the connection can carry another. Raises OSError, DeadlineExceeded when the client cannot be
+        reached any more. Interrupted at any wait, the endpoint's connection is closed and the exchange recorded."""
+        self._begin(head)
+        try:
+            route = self._route(head)
+            action = route.action
+            if type(action) is Forwarding:
+                return await forward(self, head, action)
+            assert not isinstance(action, Forwarding)
+            return await self._answer(head, route, action)
+        except DownstreamClosed as error:
+            self.flag, self.detail = b"DC", error.detail.encode()
+            return False
+        except GatewayError as error:
+            return await self._refuse(head, error)
+        except Broken as error:
+            self.flag, self.detail = error.flag, error.detail
+            self.stream.abort()
+            return False
+        except (OSError, DeadlineExceeded, GeneratorExit):
+            self.flag, self.detail = b"DC", b"downstream_remote_disconnect"
+            raise
+        finally:
+            self._end()
+
+    def _begin(self, head: RequestHead) -> None:
+        self.head = head
+        self.busy = True
+        self.began = self.attempt_began = self.strand.reactor.now
+        self.status = self.sent = self.retries = self.elsewhere = self.hops = 0
+        self.received = len(head.body)
+        self.flag = self.termination = self.transport_failure = self.route_name = b"-"
+        self.detail = b"via_upstream"
+        self.answered_at = 0.0
+        self.authority = head.authority
+        self.request_id = head.request_id
+        self.forwarded_for = self.additions.address
+        self.state: BackendState | None = None
+        self.host: Host | None = None
+        self.upstream = None
+        self.policy: RetryPolicy | None = None
+        self.begun = self.exposed = self.fresh_only = self.stale_once = False
+        self.tried: list[Host] = []
+        self.body: Body | None = None
+
+    def _end(self) -> None:
+        """Give back what is still held, and record."""
+        if self.given is not None:
+            self.give_up()
+        if self.state is not None and self.retries + self.elsewhere:
+            self.state.retrying -= 1
+        reactor = self.strand.reactor
+        reactor.now = now = reactor.clock()
+        self.runtime.observer.record(self, now)
+        self.busy = False
+
+    def give_up(self) -> None:
+        """The attempt is over and its connection is not to be used again."""
+        if self.upload is not None:
+            self.upload.cancel()
+            self.upload = None
+        upstream = self.upstream
+        if upstream is not None:
+            upstream.close()
+        self.finished()
+
+    def finished(self) -> None:
+        """The attempt is over."""
+        host, self.given = self.given, None
+        if host is not None and self.state is not None:
+            self.state.finished(host, self)
+
+    # -------------------------------------------------------------------------------------------------------- routing
+
+    def _route(self, head: RequestHead) -> CompiledRoute:
+        context = self.context
+        if head.rewrite:
+            self._look_at_additions(head)
+        if needs_normalising(head.target):
+            head.target = normalised(head.target)
+            head.path = head.target.partition(b"?")[0]
+        if context.inbound is not None:
+            route: CompiledRoute | None = self._inbound()
+        elif context.chain is not None and context.chain.redirect_https:
+            route = _TO_HTTPS
+        else:
+            table = self.runtime.tables.get(context.table)
+            route = None if table is None else table.match(head, self.scheme, self.port)
+        if route is None:
+            raise NoRoute
+        self.route_name = route.name or b"-"
+        return route
+
+    def _look_at_additions(self, head: RequestHead) -> None:
+        """What other proxies wrote: x-forwarded-for for the log, hops from those who may say so."""
+        own = self.additions.address
+        chain = forwarded_for(head)
+        if own:
+            self.forwarded_for = chain + b"," + own if chain else own
+            return
+        self.forwarded_for = chain
+        for field in head.special(Kind.HOPS):
+            self.hops = max(self.hops, int(field[2]) if field[2].isdigit() and len(field[2]) < 4 else _HOPS + 1)
+        if self.hops > _HOPS:
+            raise LoopDetected
+
+    def _inbound(self) -> CompiledRoute:
+        """What the connection's SNI names, whatever Host says; as long as it is still exported to this peer."""
+        began = self.context.inbound
+        assert began is not None
+        inbound = self.runtime.inbounds.get(began.sni)
+        identity = self.context.identity
+        if inbound is None or (inbound is not began and not admits(inbound, identity, trust_domain(identity))):
+            raise NoRoute("no_longer_exported")
+        known = self._inbound_route
+        if known is None or known.name != inbound.backend.encode():
+            known = self._inbound_route = CompiledRoute(Route(inbound.backend, RouteMatch(), Forward((Split(inbound.backend),))))
+        return known
+
+    # ----------------------------------------------------------------------------------------------------- own answers
+
+    async def _answer(self, head: RequestHead, route: CompiledRoute, action: Redirection | Direct) -> bool:
+        if isinstance(action, Redirection):
+            headers: tuple[bytes, ...] = (b"location: " + action.location(head, self.scheme, self.port),)
+            body = b""
+        else:
+            headers, body = (), action.body
+        headers += tuple(line for _, lines in route.response.steps for line in lines)
+        self.detail = b"direct_response"
+        return await self._send(head, action.status, body, headers)
+
+    async def _refuse(self, head: RequestHead, error: GatewayError) -> bool:
+        """Answer with an error, or reset the client's connection if an answer has begun."""
+        self.flag, self.detail = error.flag.encode(), error.detail.encode()
+        if self.begun:
+            self.stream.abort()
+            return False
+        if self.given is not None:
+            self.give_up()
+        headers: tuple[bytes, ...] = ()
+        if self.context.inbound is not None and error.flag in ("UH", "UF", "UO") and not self.exposed:
+            headers = (UNSENT + b": 1",)
+        keep = await self._send(head, error.status, error.body, headers)
+        return keep and not isinstance(error, BadRequest | RequestTimeout)
+
+    async def _send(self, head: RequestHead, status: int, body: bytes, headers: tuple[bytes, ...]) -> bool:
+        self.status = status
+        self.sent = 0 if head.method == b"HEAD" else len(body)
+        whole = head.end or (self.body is not None and self.body.complete)
+        keep = whole and head.keep_alive and not self.runtime.draining
+        out = reply(status, body, headers=headers, method=head.method, close=not keep, minor=head.minor)
+        strand = self.strand
+        strand.until(strand.reactor.now + STALL)
+        await self.stream.sendall(strand, out)
+        return keep
+
+    # --------------------------------------------------------------------------------------------------- interruptions
+
+    def _early(self, events: int) -> None:
+        """The client says something while it waits for its answer: the next request, which has to wait, or good-bye."""
+        if self.codec.buffered >= RECEIVE:
+            self.stream.pause()
+            return
+        try:
+            data = self.stream.read()
+        except OSError:
+            data = b""
+        if data:
+            self.codec.receive(data)
+        elif data is not None:
+            self.stream.pause()
+            self.strand.throw(DownstreamClosed())
+
+    def upload_failed(self, upload: Upload, error: GatewayError) -> None:
+        """The client broke off its body, or sent nonsense. Between turns only."""
+        if self.upload is upload:
+            self.strand.throw(error)
+
+    def evict(self, host: Host) -> None:
+        """Waiter.evict: the endpoint was found silent or gone; go elsewhere if that is safe and there is somewhere."""
+        if self.given is host and not self.begun and self.state is not None:
+            failure = Failure.CONNECT if self.upstream is None else Failure.SILENCE
+            if may_leave(self, self.head, self.state, host, failure):
+                self.strand.throw(Evicted(failure))
+
+    def __repr__(self) -> str:
+        return f"<Exchange {self.context.peer} {self.head!r} {self.given!r}>"
+
+
+def _nobody(events: int) -> None:
+    """The handler of a connection that is over."""
+
+
+def trust_domain(identity: str) -> str:
+    """`TD` of `spiffe://TD/…`."""
+    return identity.removeprefix("spiffe://").partition("/")[0]

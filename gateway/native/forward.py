@@ -1,0 +1,332 @@
+"""Attempts at endpoints until one answers: the middle of an exchange.
+
+Who is asked again, and when: `policy/retry`, plus one rule of ours. A kept connection whose server closed it just when the request
+went out says nothing about the endpoint: an idempotent request is sent again at once, on a new connection to the same endpoint,
+once, and no fault is counted. A POST is not (it may have been done): before it is sent on a kept connection that connection is looked
+at, and if it breaks all the same the client gets 503 UC, as from Envoy, unless the route's policy says `reset`.
+
+A body that did not come with the head goes up in a strand of its own (`upload`), and again from what is held.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from gateway.errors import (
+    ConnectFailed,
+    DownstreamClosed,
+    GatewayError,
+    NoBackend,
+    NoHealthyEndpoint,
+    Overflow,
+    PerTryTimeout,
+    UpstreamProtocolError,
+    UpstreamReset,
+    UpstreamTimeout,
+)
+from gateway.native.backend import BackendState
+from gateway.native.codec.events import RequestHead, ResponseHead
+from gateway.native.codec.fields import UNSENT
+from gateway.native.heads import request_lines, response_lines
+from gateway.native.host import Host
+from gateway.native.pool import AttemptFailed, Upstream, take, tls_of
+from gateway.native.reactor import DeadlineExceeded, suspend
+from gateway.native.relay import Broken, relay
+from gateway.native.upload import Body, Upload
+from gateway.policy.failure import Failure
+from gateway.policy.retry import Decision, Outcome, Request, decide, within_budget
+from gateway.table import Destination, Forwarding
+
+if TYPE_CHECKING:
+    from gateway.native.exchange import Exchange
+
+__all__ = ["Broken", "Evicted", "forward", "may_leave"]
+
+_LONGEST = 3600.0  # seconds that an answer may take where no route timeout says less: every wait has a deadline
+_INTERIM = 16  # 1xx answers to one request; more is a server that never comes to the point
+_IDEMPOTENT = frozenset((b"GET", b"HEAD", b"OPTIONS", b"PUT", b"DELETE"))  # RFC 9110 section 9.2.2
+_SAFE = frozenset((b"GET", b"HEAD", b"OPTIONS"))
+_END = b"\r\n\r\n"
+
+
+class Evicted(Exception):
+    """Thrown into an exchange that waits on an endpoint which was found silent or gone, when it may go elsewhere."""
+
+    def __init__(self, failure: Failure) -> None:
+        super().__init__(failure.value)
+        self.failure = failure
+
+
+_NoAnswer = (AttemptFailed, Evicted, DeadlineExceeded, UpstreamProtocolError)
+
+
+async def forward(x: Exchange, head: RequestHead, action: Forwarding) -> bool:
+    """Make attempts until one answers, and relay that answer. True if the client's connection can carry another request.
+
+    Raises GatewayError, Broken."""
+    runtime, reactor = x.runtime, x.strand.reactor
+    destination = action.only or action.choose(runtime.random)
+    state = x.state = runtime.states.get(destination.backend)
+    if state is None:
+        raise NoBackend
+    if not state.admits():
+        state.overflow += 1
+        raise Overflow
+    now = reactor.now
+    x.policy = policy = action.retry
+    x.limit = now + (action.timeout or _LONGEST)
+    lines = _request(x, head, destination, action)
+    if not head.end:
+        x.body = Body(chunked=head.length < 0)
+    host = state.pick(now, repeatable=head.method in _SAFE)
+    while True:
+        if host is None:
+            raise NoHealthyEndpoint
+        x.host = host
+        error: GatewayError | None = None
+        try:
+            response = await _attempt(x, head, state, host, lines, action.per_try)
+            state.answered(host, x, response.status, reactor.now)
+            if response.status < 400 or policy is None:
+                break
+            outcome = _outcome(response, host)
+        except _NoAnswer as failed:
+            if _is_stale(x, head, failed):
+                x.give_up()
+                continue
+            outcome, error = _failed(x, state, host, failed)
+        decision = _decide(x, head, state, host, outcome)
+        if not decision.retry:
+            if error is None:
+                break
+            if decision.reason == "attempts used up":
+                error.flag += ",URX"
+            raise error
+        x.give_up()
+        host = await _next(x, state, host, decision)
+        if host is None and error is not None:
+            raise error
+    return await relay(x, head, response, destination)
+
+
+async def _attempt(x: Exchange, head: RequestHead, state: BackendState, host: Host, lines: bytes, per_try: float) -> ResponseHead:
+    """Send the request to one endpoint and wait for the head of its answer. Raises _NoAnswer; the caller gives the attempt up."""
+    strand = x.strand
+    reactor = strand.reactor
+    now = x.attempt_began = reactor.now
+    x.given = host
+    x.upstream = None
+    state.started(host, x, now)
+    limit = x.limit if not per_try else min(x.limit, now + per_try)
+    pool = host.pool
+    upstream = x.upstream = (
+        pool.pop()
+        if pool and state.backend.tls is None and not host.endpoint.peer and not x.fresh_only and head.method in _IDEMPOTENT
+        else await _lease(x, head, state, host, limit)
+    )
+    strand.deadline = limit
+    if limit < strand.armed:
+        reactor.arm(strand)
+    stream, codec, body = upstream.stream, upstream.codec, x.body
+    codec.expect(head.method)
+    upstream.requests += 1
+    upstream.interim = 0
+    stream.listen(strand.wake)
+    out = lines + (b"\r\nx-fedgate-hops: %d\r\n\r\n" % (x.hops + 1) if host.endpoint.peer else _END)
+    if head.body:
+        out += head.body
+    elif body is not None:
+        out += body.so_far()
+    x.exposed = True
+    try:
+        whole = stream.write(out)
+    except OSError as error:
+        raise _reset(Failure.RESET_UNSENT, upstream, error) from None
+    try:
+        if not whole:
+            await stream.drain(strand)
+        if body is None or body.complete:
+            x.stream.listen(x.on_early)
+        else:
+            x.upload = Upload(x, body, stream)
+        while True:
+            await suspend()
+            data = stream.read()
+            if data:
+                codec.receive(data)
+                response = codec.next_event()
+                if response is not None and response.interim:  # type: ignore[union-attr]
+                    response = await _interim(x, head, upstream, response)  # type: ignore[arg-type]
+                if response is not None:
+                    return response  # type: ignore[return-value]
+            elif data is not None:
+                raise _reset(Failure.RESET, upstream, None)
+    except OSError as error:
+        raise _reset(Failure.RESET, upstream, error) from None
+
+
+async def _lease(x: Exchange, head: RequestHead, state: BackendState, host: Host, limit: float) -> Upstream:
+    """A connection: kept, or new."""
+    runtime = x.runtime
+    authority = x.authority.decode("latin-1")
+    if host.pool and not x.fresh_only:
+        tls = tls_of(state.backend, host)
+        server_name = None
+        if tls is not None and not tls.sni:
+            server_name = runtime.dialer.name_for(tls, authority)
+        upstream = take(host, careful=head.method not in _IDEMPOTENT, server_name=server_name)
+        if upstream is not None:
+            return upstream
+    x.fresh_only = False
+    x.stream.listen(x.on_early)
+    return await runtime.dialer.dial(x.strand, state, host, authority=authority, limit=limit)
+
+
+def _reset(failure: Failure, upstream: Upstream, error: OSError | None) -> AttemptFailed:
+    kept = upstream.requests > 1 and not upstream.codec.buffered
+    return AttemptFailed(failure, "remote_close" if error is None else f"remote_reset:_{error.errno}", stale=kept)
+
+
+async def _interim(x: Exchange, head: RequestHead, upstream: Upstream, response: ResponseHead) -> ResponseHead | None:
+    """Pass 1xx answers on. Returns the final head if it is there already."""
+    codec = upstream.codec
+    current: ResponseHead | None = response
+    while current is not None and current.interim:
+        upstream.interim += 1
+        if upstream.interim > _INTERIM:
+            raise UpstreamProtocolError
+        if head.minor and (current.status != 100 or head.expect):
+            try:
+                await x.stream.sendall(x.strand, current.start + b"\r\n" + response_lines(current, None) + b"\r\n")
+            except OSError:
+                raise DownstreamClosed from None
+        event = codec.next_event()
+        assert event is None or isinstance(event, ResponseHead)
+        current = event
+    return current
+
+
+# ------------------------------------------------------------------------------------------------------ after a failure
+
+
+def _is_stale(x: Exchange, head: RequestHead, failed: BaseException) -> bool:
+    """A kept connection that had ended: once more, on a new one, if nothing can be done twice."""
+    if not isinstance(failed, AttemptFailed) or not failed.stale or x.stale_once:
+        return False
+    unsent = failed.failure is Failure.RESET_UNSENT
+    if not (unsent or head.method in _IDEMPOTENT) or not (x.body is None or x.body.held):
+        return False
+    x.stale_once = x.fresh_only = True
+    return True
+
+
+def _failed(x: Exchange, state: BackendState, host: Host, failed: BaseException) -> tuple[Outcome, GatewayError]:
+    """Count it. Raises UpstreamTimeout when it was the route's own time that ran out."""
+    now = x.strand.reactor.now
+    error: GatewayError
+    if isinstance(failed, AttemptFailed):
+        failure = failed.failure
+        x.transport_failure = failed.reason.encode() or b"-"
+        if failure is Failure.CONNECT:
+            error = ConnectFailed()
+        elif failure is Failure.CONNECT_TIMEOUT:
+            error = ConnectFailed("upstream_reset_before_response_started{connection_timeout}")
+        else:
+            error = UpstreamReset()
+    elif isinstance(failed, Evicted):
+        failure, error = failed.failure, UpstreamTimeout("upstream_silent")
+    elif isinstance(failed, UpstreamProtocolError):
+        failure, error = Failure.PROTOCOL, failed
+    else:
+        failure, error = Failure.TIMEOUT, PerTryTimeout()
+        if now >= x.limit:
+            error = UpstreamTimeout()
+    state.failed(host, x, failure, now)
+    if isinstance(error, UpstreamTimeout) and failure is Failure.TIMEOUT:
+        raise error
+    return Outcome(failure=failure), error
+
+
+def _outcome(response: ResponseHead, host: Host) -> Outcome:
+    unsent = bool(host.endpoint.peer) and bool(response.values(UNSENT))
+    grpc = response.values(b"grpc-status")
+    return Outcome(
+        status=response.status,
+        grpc=int(grpc[0]) if grpc and grpc[0].isdigit() else None,
+        ratelimited=bool(response.values(b"x-envoy-ratelimited")),
+        unsent=unsent,
+    )
+
+
+def _judge(x: Exchange, head: RequestHead, state: BackendState, tried: list[Host], outcome: Outcome) -> Decision:
+    request = Request(
+        head.method.decode(), retries=x.retries, elsewhere=x.elsewhere, held=x.body is None or x.body.held, begun=x.begun
+    )
+    return decide(x.policy, request, outcome, untried=state.untried(tried), random=x.runtime.random)
+
+
+def _decide(x: Exchange, head: RequestHead, state: BackendState, host: Host, outcome: Outcome) -> Decision:
+    """Whether there is another attempt; counts it if so."""
+    x.tried.append(host)
+    decision = _judge(x, head, state, x.tried, outcome)
+    if not decision.retry:
+        return decision
+    if not within_budget(state.backend.retry_budget_percent, state.active, state.retrying):
+        state.overflow += 1
+        return Decision(False, "retry budget used up")
+    if not x.retries + x.elsewhere:
+        state.retrying += 1
+    state.retries += 1
+    if decision.elsewhere:
+        x.elsewhere += 1
+    else:
+        x.retries += 1
+    return decision
+
+
+def may_leave(x: Exchange, head: RequestHead, state: BackendState, host: Host, failure: Failure) -> bool:
+    """Whether an exchange that waits on this endpoint may, and can, go elsewhere."""
+    return _judge(x, head, state, [*x.tried, host], Outcome(failure=failure)).retry
+
+
+async def _next(x: Exchange, state: BackendState, host: Host, decision: Decision) -> Host | None:
+    """The endpoint of the next attempt, after the back-off. Raises UpstreamTimeout when the route's time ends before."""
+    strand = x.strand
+    reactor = strand.reactor
+    if decision.wait:
+        until = reactor.now + decision.wait
+        strand.until(min(until, x.limit))
+        x.stream.listen(x.on_early)
+        try:
+            while True:
+                await suspend()
+        except DeadlineExceeded:
+            pass
+        if reactor.now >= x.limit:
+            raise UpstreamTimeout
+    assert x.policy is not None
+    return state.pick_again(reactor.now, x.tried, x.policy, elsewhere=decision.elsewhere)
+
+
+# --------------------------------------------------------------------------------------------------------- the request
+
+
+def _request(x: Exchange, head: RequestHead, destination: Destination, action: Forwarding) -> bytes:
+    """Request line and header lines, without the empty line that ends them."""
+    additions = x.additions
+    target = head.target if action.rewrite is None else action.target(head.target)
+    request_id = head.request_id
+    if destination.plain and not head.rewrite and head.authority:
+        if request_id:
+            return b"%b %b HTTP/1.1\r\n%b%b" % (head.method, target, head.raw, additions.without_id)
+        request_id = x.request_id = x.runtime.request_id()
+        return b"%b %b HTTP/1.1\r\n%b%b%b" % (head.method, target, head.raw, additions.with_id, request_id)
+    if not request_id:
+        request_id = x.request_id = x.runtime.request_id()
+    authority = destination.request.authority or action.authority
+    if not authority and not head.authority:
+        authority = x.context.local.encode()  # HTTP/1.0 without Host: where it came to, as nothing better is known
+    if authority:
+        x.authority = authority
+    lines = request_lines(head, additions, request_id=request_id, authority=authority, operations=destination.request)
+    return b"%b %b HTTP/1.1\r\n%b" % (head.method, target, lines)

@@ -1,0 +1,138 @@
+"""Heads as they leave: what is stripped, replaced and added on the way through.
+
+Most heads pass whole (`RequestHead.raw`), with a few lines appended; these functions make the others. Always gone: Connection and
+what it nominates, Keep-Alive, Proxy-Connection, Proxy-Authorization, TE, Trailer, Upgrade (RFC 9110 section 7.6.1). From clients
+outside (`edge`) also what only a proxy may say: x-forwarded-client-cert, x-envoy-*, x-fedgate-hops; x-forwarded-for is continued and
+x-forwarded-proto set, as Envoy does with use_remote_address and no trusted proxies (FIELD a10). Pure.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+from gateway.native.codec.events import RequestHead, ResponseHead
+from gateway.native.codec.fields import Kind, memo
+from gateway.native.connection import ConnectionContext
+from gateway.snapshot import ListenerKind, TlsMode
+from gateway.table import Operations
+
+_HOP_BY_HOP = frozenset((int(Kind.UPGRADE), int(Kind.STRIP), int(Kind.CONNECTION)))
+_FROM_EDGE = _HOP_BY_HOP | {
+    int(Kind.FORWARDED_FOR),
+    int(Kind.FORWARDED_PROTO),
+    int(Kind.CLIENT_CERT),
+    int(Kind.ENVOY),
+    int(Kind.HOPS),
+}
+_FROM_MESH = _HOP_BY_HOP | {int(Kind.CLIENT_CERT), int(Kind.HOPS)}
+_FROM_PEER = _HOP_BY_HOP | {int(Kind.HOPS)}
+_HOST = int(Kind.HOST)
+_EXPECT = int(Kind.EXPECT)
+_CODING = int(Kind.TRANSFER_ENCODING)
+# Framing and Host are decided by codec and route: a Connection header that nominates them would cut a message loose from its end.
+_NEVER_NOMINATED = frozenset((b"host", b"content-length", b"transfer-encoding"))
+
+
+class Additions:
+    """What one downstream connection adds to every request, ready as bytes.
+
+    with_id: ends where a request id is to follow; without_id: for requests that have one.
+    """
+
+    __slots__ = ("address", "certificate", "proto", "stripped", "with_id", "without_id")
+
+    def __init__(self, context: ConnectionContext) -> None:
+        kind = context.listener.kind
+        self.address = context.peer_address.encode() if kind is ListenerKind.GATEWAY else b""
+        self.proto = context.scheme.encode()
+        self.certificate = _client_certificate(context) if kind is ListenerKind.GATEWAY else b""
+        self.stripped = {ListenerKind.GATEWAY: _FROM_EDGE, ListenerKind.EAST_WEST: _FROM_PEER}.get(kind, _FROM_MESH)
+        self.without_id = self.lines(b"", proto_known=kind is ListenerKind.EAST_WEST)
+        self.with_id = self.without_id + b"\r\nx-request-id: "
+
+    def lines(self, forwarded_for: bytes, *, proto_known: bool) -> bytes:
+        """The added lines, each after its CR LF. forwarded_for: what the client sent."""
+        out = b""
+        if self.address:
+            chain = forwarded_for + b"," + self.address if forwarded_for else self.address
+            out += b"\r\nx-forwarded-for: " + chain
+        if not proto_known:
+            out += b"\r\nx-forwarded-proto: " + self.proto
+        if self.certificate:
+            out += b"\r\nx-forwarded-client-cert: " + self.certificate
+        return out
+
+
+def _client_certificate(context: ConnectionContext) -> bytes:
+    """Envoy's XFCC element (SANITIZE_SET, as Istio's gateways): Hash, Subject, URI, DNS of a certificate that was asked for."""
+    certificate = context.certificate
+    chain = context.chain
+    if certificate is None or chain is None or chain.tls is None or chain.tls.mode is TlsMode.SIMPLE:
+        return b""
+    subject = certificate.subject.replace("\\", "\\\\").replace('"', '\\"')
+    parts = [f"Hash={certificate.hash}", f'Subject="{subject}"']
+    parts += [f"URI={uri}" for uri in certificate.uris]
+    parts += [f"DNS={name}" for name in certificate.dns]
+    text = ";".join(parts)
+    return "".join(c for c in text if c.isprintable()).encode()
+
+
+def _kept(lines: Iterable[bytes], kinds: frozenset[int], nominated: tuple[bytes, ...]) -> list[bytes]:
+    kept = []
+    for line in lines:
+        field = memo[line]
+        if field is not None and field[0] in kinds:
+            continue
+        kept.append(line)
+    names = frozenset(nominated) - _NEVER_NOMINATED - {b"close", b"keep-alive"}
+    return _without(kept, names) if names else kept
+
+
+def _without(lines: Iterable[bytes], names: frozenset[bytes]) -> list[bytes]:
+    return [line for line in lines if line[: line.index(b":")].lower() not in names]
+
+
+def _operate(lines: list[bytes], operations: Operations) -> list[bytes]:
+    for gone, added in operations.steps:
+        if gone:
+            lines = _without(lines, gone)
+        lines += added
+    return lines
+
+
+def forwarded_for(head: RequestHead) -> bytes:
+    """The x-forwarded-for that the client sent, all of it."""
+    return b",".join(field[2] for field in head.special(Kind.FORWARDED_FOR))
+
+
+def request_lines(head: RequestHead, additions: Additions, *, request_id: bytes, authority: bytes, operations: Operations) -> bytes:
+    """All header lines of a request that cannot pass as it came. authority: replaces Host if not empty."""
+    kinds = additions.stripped
+    if authority or not head.authority:
+        kinds |= {_HOST}
+    if not head.expect:
+        kinds |= {_EXPECT}  # 100-continue of a client that cannot mean it (HTTP/1.0, no body), or an expectation nobody knows
+    lines = _kept(head.lines, kinds, head.nominated)
+    if _HOST in kinds:
+        lines.insert(0, b"host: " + authority)
+    known = not additions.address and bool(head.special(Kind.FORWARDED_PROTO))
+    added = additions.lines(forwarded_for(head), proto_known=known)
+    lines += added.split(b"\r\n")[1:]
+    if not head.request_id:
+        lines.append(b"x-request-id: " + request_id)
+    if operations:
+        lines = _operate(lines, operations)
+    return b"\r\n".join(lines)
+
+
+def response_lines(
+    head: ResponseHead, operations: Operations | None, *, unchunked: bool = False, added: tuple[bytes, ...] = ()
+) -> bytes:
+    """All header lines of a response that cannot pass as it came, each with its CR LF. unchunked: its body will not go in chunks,
+    or it has none and must not say so. added: lines about the connection."""
+    kinds = _HOP_BY_HOP | {_CODING} if unchunked else _HOP_BY_HOP
+    lines = _kept(head.lines, kinds, head.nominated)
+    if operations:
+        lines = _operate(lines, operations)
+    lines += added
+    return b"".join([line + b"\r\n" for line in lines])

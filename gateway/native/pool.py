@@ -1,0 +1,279 @@
+"""Connections to endpoints: dialled, lent to one exchange at a time, kept while idle.
+
+One pool per Host, so per endpoint and backend (a peer's endpoint has another SNI in each backend). Last in, first out: the busy few
+stay warm, the rest run into their idle timeout. An idle connection that becomes readable is closed: whatever its server says without
+being asked is an end, or nothing that could be an answer.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+import socket
+import ssl
+from collections.abc import Callable
+
+from gateway.native.accesslog import upstream_json, upstream_text
+from gateway.native.backend import BackendState
+from gateway.native.codec.h1 import ClientCodec
+from gateway.native.host import Host
+from gateway.native.identity import PeerRefused
+from gateway.native.reactor import NEVER, WRITE, DeadlineExceeded, Reactor, Strand, suspend
+from gateway.native.stream import Stream, TlsStream
+from gateway.native.tls import ClientTls, Contexts, TlsFault
+from gateway.policy.failure import Failure
+from gateway.snapshot import Backend, UpstreamTls
+
+_KEPT = 1024  # idle connections a host may hold: twice what Envoy's drill of 500 streams needs; more are closed when given back
+
+
+class AttemptFailed(Exception):
+    """An attempt ended without an answer. reason: for UPSTREAM_TRANSPORT_FAILURE_REASON. stale: on a kept connection that had
+    ended before its server said anything to this request."""
+
+    def __init__(self, failure: Failure, reason: str = "", *, stale: bool = False) -> None:
+        super().__init__(failure.value)
+        self.failure = failure
+        self.reason = reason
+        self.stale = stale
+
+
+class Pool(list["Upstream"]):
+    """Idle connections of one Host, the last used at the end. opened: those that exist, lent ones too. closed: nothing is kept
+    any more."""
+
+    __slots__ = ("closed", "opened")
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.opened = 0
+        self.closed = False
+
+    def close(self) -> None:
+        """The host is no more: close what is idle; what is lent is closed when it is given back."""
+        self.closed = True
+        for upstream in list(self):
+            upstream.close()
+
+
+class Upstream:
+    """One connection."""
+
+    __slots__ = (
+        "armed",
+        "codec",
+        "deadline",
+        "interim",
+        "log_json",
+        "log_text",
+        "on_idle",
+        "pool",
+        "requests",
+        "server_name",
+        "stream",
+    )
+
+    def __init__(self, stream: Stream, pool: Pool, backend: str, host: Host, server_name: str) -> None:
+        self.stream = stream
+        self.codec = ClientCodec()
+        self.pool = pool
+        self.requests = 0
+        self.interim = 0  # 1xx answers on this connection
+        self.server_name = server_name
+        self.deadline = self.armed = NEVER
+        self.on_idle: Callable[[int], None] = self._idle
+        where, local, name = host.key.encode(), _local(stream.sock), backend.encode()
+        self.log_text = upstream_text(where, name, local)
+        self.log_json = upstream_json(where, name, local)
+        pool.opened += 1
+
+    def release(self, backend: Backend) -> None:
+        """Keep it for the next exchange. Only after a whole answer that leaves it open."""
+        limit = backend.max_requests_per_connection
+        pool, stream = self.pool, self.stream
+        if pool.closed or (limit and self.requests >= limit) or self.codec.buffered or len(pool) >= _KEPT:
+            self.close()
+            return
+        pool.append(self)
+        stream.listen(self.on_idle)
+        reactor = stream.reactor
+        self.deadline = reactor.now + backend.idle_timeout_ms / 1000
+        if self.deadline < self.armed:
+            reactor.arm(self)
+
+    def alive(self) -> bool:
+        """Whether an idle connection has not ended yet, as far as this end knows: one system call."""
+        try:
+            self.stream.sock.recv(1, socket.MSG_PEEK)
+        except BlockingIOError:
+            return True
+        except OSError:
+            return False
+        return False
+
+    def expired(self) -> None:
+        if self in self.pool:
+            self.close()
+
+    def _idle(self, events: int) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Close it, idle or lent. Any number of times."""
+        if not self.stream.closed:
+            self.pool.opened -= 1
+            if self in self.pool:
+                self.pool.remove(self)
+            self.deadline = NEVER
+            self.stream.close()
+            self.on_idle = _closed  # breaks the cycle, so no collection is needed
+
+    def __repr__(self) -> str:
+        return f"<Upstream {self.log_text!r} requests={self.requests} {self.stream!r}>"
+
+
+def _closed(events: int) -> None:
+    """The handler of a connection that is no more."""
+
+
+def _local(sock: socket.socket) -> bytes:
+    try:
+        name = sock.getsockname()
+    except OSError:
+        return b""
+    if not isinstance(name, tuple):
+        return b""
+    return f"[{name[0]}]:{name[1]}".encode() if ":" in name[0] else f"{name[0]}:{name[1]}".encode()
+
+
+def tls_of(backend: Backend, host: Host) -> UpstreamTls | None:
+    """How this endpoint is spoken to: a peer's gateway as that peer, a workload as the backend says."""
+    peer = host.endpoint.peer
+    if peer:
+        for name, tls in backend.peer_tls:
+            if name == peer:
+                return tls
+    return backend.tls
+
+
+def take(host: Host, *, careful: bool, server_name: str | None) -> Upstream | None:
+    """An idle connection, the last used first. careful: make sure that its server has not closed it, for requests that cannot be
+    repeated. server_name: only one that was opened for this name; None = any."""
+    pool: Pool | None = host.pool
+    while pool:
+        if server_name is None:
+            upstream = pool.pop()
+        else:
+            found = next((each for each in reversed(pool) if each.server_name == server_name), None)
+            if found is None:
+                return None
+            pool.remove(found)
+            upstream = found
+        if not careful or upstream.alive():
+            return upstream
+        upstream.close()
+    return None
+
+
+class Dialer:
+    """Opens connections. `contexts` makes TLS contexts."""
+
+    def __init__(self, reactor: Reactor, contexts: Contexts) -> None:
+        self.reactor = reactor
+        self.contexts = contexts
+
+    def name_for(self, tls: UpstreamTls, authority: str) -> str:
+        """The server name that a connection for this authority must have been opened with. Raises AttemptFailed."""
+        try:
+            return self.contexts.client(tls).hostname(authority) or ""
+        except (TlsFault, PeerRefused) as error:
+            raise AttemptFailed(Failure.CONNECT, _transport_reason(error)) from None
+
+    async def dial(self, strand: Strand, state: BackendState, host: Host, *, authority: str, limit: float) -> Upstream:
+        """A new connection within the backend's connect timeout and `limit`, TLS done and the peer proven.
+
+        Raises AttemptFailed (CONNECT, CONNECT_TIMEOUT), DeadlineExceeded when `limit` passed. Interrupted, the socket is closed."""
+        backend = state.backend
+        if host.pool is None:
+            host.pool = Pool()
+        tls = tls_of(backend, host)
+        connect_by = self.reactor.now + backend.connect_timeout_ms / 1000
+        strand.until(min(limit, connect_by))
+        stream: Stream | None = None
+        try:
+            stream = await self._connect(strand, host)
+            name = ""
+            if tls is not None:
+                client = self.contexts.client(tls)
+                name = client.hostname(authority) or ""
+                stream = await self._secure(strand, stream, client, name)
+            upstream = Upstream(stream, host.pool, backend.name, host, name)
+        except DeadlineExceeded:
+            if stream is not None:
+                stream.close()
+            if self.reactor.now >= limit:
+                raise
+            raise AttemptFailed(Failure.CONNECT_TIMEOUT, "connection_timeout") from None
+        except (TlsFault, ssl.SSLError, PeerRefused) as error:
+            if stream is not None:
+                stream.close()
+            raise AttemptFailed(Failure.CONNECT, _transport_reason(error)) from None
+        except OSError as error:
+            if stream is not None:
+                stream.close()
+            raise AttemptFailed(Failure.CONNECT, f"delayed_connect_error:_{error.errno}") from None
+        except BaseException:
+            if stream is not None:
+                stream.close()
+            raise
+        return upstream
+
+    async def _connect(self, strand: Strand, host: Host) -> Stream:
+        endpoint = host.endpoint
+        sock, address = _socket(endpoint.address, endpoint.port)
+        try:
+            sock.setblocking(False)
+            code = sock.connect_ex(address)
+            if code not in (0, errno.EINPROGRESS, errno.EAGAIN):
+                raise OSError(code, os.strerror(code))
+            stream = Stream(self.reactor, sock, strand.wake, events=WRITE)
+        except BaseException:
+            sock.close()
+            raise
+        try:
+            while code:
+                await suspend()
+                # Woken without reason (a reused descriptor's event): asking again tells.
+                code = sock.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR) or sock.connect_ex(address)
+                if code == errno.EISCONN:
+                    break
+                if code not in (0, errno.EALREADY, errno.EINPROGRESS):
+                    raise OSError(code, os.strerror(code))
+            self.reactor.modify(stream.fd, 1)
+        except BaseException:
+            stream.close()
+            raise
+        return stream
+
+    async def _secure(self, strand: Strand, plain: Stream, client: ClientTls, name: str) -> Stream:
+        try:
+            stream = TlsStream(plain, client.context, server_side=False, server_hostname=name or None)
+            await stream.handshake(strand)
+            client.prove(stream.tls)
+        except BaseException:
+            plain.close()
+            raise
+        return stream
+
+
+def _socket(address: str, port: int) -> tuple[socket.socket, str | tuple[str, int]]:
+    if address.startswith("/"):
+        return socket.socket(socket.AF_UNIX, socket.SOCK_STREAM), address
+    sock = socket.socket(socket.AF_INET6 if ":" in address else socket.AF_INET, socket.SOCK_STREAM)
+    sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+    return sock, (address, port)
+
+
+def _transport_reason(error: Exception) -> str:
+    """One word, as access logs are split at spaces."""
+    return "TLS_error:_" + (getattr(error, "reason", "") or str(error)).replace(" ", "_")

@@ -1,0 +1,171 @@
+"""The answer on its way down: head rewritten, body passed on with back-pressure, connections given back.
+
+A body's framing follows the client: by length as it came; in chunks where the length is not known; until the end for HTTP/1.0. An
+answer that breaks off is never completed by us: the client's connection is reset, so that it sees that something is missing.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from gateway.errors import DownstreamClosed, UpstreamProtocolError
+from gateway.native.codec.events import END, RequestHead, ResponseHead
+from gateway.native.heads import response_lines
+from gateway.native.reactor import DeadlineExceeded, suspend
+from gateway.native.upload import LAST_CHUNK, STALL, framed
+from gateway.policy.failure import Failure
+from gateway.table import Destination
+
+if TYPE_CHECKING:
+    from gateway.native.exchange import Exchange
+
+
+class Broken(Exception):
+    """The answer had begun and cannot be completed: the client's connection is to be reset."""
+
+    def __init__(self, flag: bytes, detail: bytes) -> None:
+        super().__init__(detail)
+        self.flag = flag
+        self.detail = detail
+
+
+async def relay(x: Exchange, head: RequestHead, response: ResponseHead, destination: Destination) -> bool:
+    """Pass the answer on and give the endpoint's connection back. True if the client's connection can carry another request.
+
+    Raises Broken, DownstreamClosed. Interrupted, the exchange gives the endpoint's connection up."""
+    x.begun = True
+    x.answered_at = x.strand.reactor.now
+    x.status = response.status
+    keep = head.keep_alive and not x.runtime.draining and (x.body is None or x.body.complete)
+    if not response.end:
+        return await _stream(x, head, response, destination, keep=keep)
+    data = response.body
+    x.sent = len(data)
+    if keep and not response.rewrite and response.minor and head.minor and not destination.response.steps and response.raw:
+        out = b"%b\r\n%b\r\n\r\n%b" % (response.start, response.raw, data)
+    else:
+        out = _head(response, destination, head, keep=keep) + data
+    give_back(x, response)
+    try:
+        if not x.stream.write(out):
+            x.strand.until(x.strand.reactor.now + STALL)
+            await x.stream.drain(x.strand)
+    except (OSError, DeadlineExceeded):
+        raise DownstreamClosed from None
+    return keep
+
+
+def give_back(x: Exchange, response: ResponseHead) -> None:
+    """The answer is whole: keep the endpoint's connection if it may be kept."""
+    upstream, state = x.upstream, x.state
+    assert upstream is not None
+    assert state is not None
+    if x.upload is not None:
+        x.upload.cancel()
+        x.upload = None
+    if response.keep_alive and (x.body is None or x.body.complete):
+        upstream.release(state.backend)
+    else:
+        upstream.close()
+    x.finished()
+
+
+def _head(
+    response: ResponseHead,
+    destination: Destination,
+    head: RequestHead,
+    *,
+    keep: bool,
+    unchunked: bool = False,
+    chunked: bool = False,
+) -> bytes:
+    added: tuple[bytes, ...] = ()
+    if chunked:
+        added = (b"transfer-encoding: chunked",)
+    if not keep:
+        added += (b"connection: close",)
+    elif not head.minor:
+        added += (b"connection: keep-alive",)
+    bodiless = response.status == 204
+    start = response.start if response.minor else b"HTTP/1.1" + response.start[8:]
+    lines = response_lines(response, destination.response, unchunked=unchunked or bodiless, added=added)
+    return start + b"\r\n" + lines + b"\r\n"
+
+
+async def _stream(x: Exchange, head: RequestHead, response: ResponseHead, destination: Destination, *, keep: bool) -> bool:
+    upstream, state, host = x.upstream, x.state, x.host
+    assert upstream is not None
+    assert state is not None
+    assert host is not None
+    codec = upstream.codec
+    chunked = response.length < 0 and head.minor == 1
+    if response.length < 0 and not head.minor:
+        keep = False
+    out = _head(
+        response,
+        destination,
+        head,
+        keep=keep,
+        unchunked=response.length < 0 and not chunked,
+        chunked=chunked and response.length == -2,
+    )
+    try:
+        while True:
+            event = codec.next_event()
+            if event is END:
+                break
+            if event is not None:
+                assert isinstance(event, bytes)
+                x.sent += len(event)
+                out += framed(event, chunked=chunked)
+            else:
+                if out:
+                    await _send(x, out)
+                    out = b""
+                data = await _receive(x)
+                if data:
+                    codec.receive(data)
+                elif codec.ended():
+                    break
+                else:
+                    raise OSError("ended in the middle of an answer")
+    except (OSError, UpstreamProtocolError):
+        state.failed(host, x, Failure.RESET, x.strand.reactor.now)
+        raise Broken(b"UC", b"upstream_reset_after_response_started{connection_termination}") from None
+    give_back(x, response)
+    out += LAST_CHUNK if chunked else b""
+    if out:
+        await _send(x, out)
+    return keep and (x.body is None or x.body.complete)
+
+
+async def _receive(x: Exchange) -> bytes:
+    """More of the answer; b"" at its end. Raises OSError, Broken."""
+    assert x.upstream is not None
+    strand, stream = x.strand, x.upstream.stream
+    strand.until(min(x.limit, strand.reactor.now + STALL))
+    try:
+        while True:
+            await suspend()
+            data = stream.read()
+            if data is not None:
+                return data
+    except DeadlineExceeded:
+        raise Broken(b"UT", b"response_timeout") from None
+
+
+async def _send(x: Exchange, out: bytes) -> None:
+    """Down to the client; nothing more is read from the endpoint until it has gone."""
+    stream, strand = x.stream, x.strand
+    try:
+        if stream.write(out):
+            return
+        source = x.upstream.stream if x.given is not None and x.upstream is not None else None
+        if source is not None:
+            source.pause()
+        strand.until(strand.reactor.now + STALL)
+        await stream.drain(strand)
+        if source is not None:
+            source.resume()
+    except (OSError, DeadlineExceeded):
+        raise DownstreamClosed from None
