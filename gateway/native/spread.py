@@ -2,7 +2,8 @@
 
 Built anew when something changed (an ejection, a verdict, a step of a ramp), never per request. A workload counts 1 of 1 in its
 priority. The addresses of a peer's gateways in one group stand for the same workloads and count once, `healthy` of `total`; the
-group's weight, its endpoints' weight for each healthy workload, is spread over those of its addresses that are in service.
+weights of its addresses (compile gives them the number of workloads together) add up, `healthy/total` of that is spread over those
+that are in service.
 
 Pure: no I/O, no clock; randomness is an argument.
 """
@@ -74,6 +75,9 @@ def gather(hosts: Iterable[Host], evacuated: Mapping[str, int], *, half_open: bo
 def _add(priority: Priority, members: list[Host], evacuated: Mapping[str, int], half_open: bool) -> int:
     """Count one unit: a workload, or the addresses of a peer's group. Returns its workloads in service times per mille kept."""
     first = members[0]
+    members = [host for host in members if host.endpoint.weight > 0]
+    if not members:
+        return 0  # weight 0: it is not to be used, and nobody misses it
     verdict = first.verdict
     healthy, total = (verdict.healthy, verdict.total) if verdict is not None and first.endpoint.group else (1, 1)
     priority.hosts += total
@@ -83,7 +87,8 @@ def _add(priority: Priority, members: list[Host], evacuated: Mapping[str, int], 
     if not open_to or healthy <= 0:
         return 0
     permille = evacuated.get(first.endpoint.cluster, 1000)
-    weight = max(host.endpoint.weight for host in members) * healthy * permille / 1000 / len(open_to)
+    whole = sum(host.endpoint.weight for host in members)
+    weight = whole * healthy / total * permille / 1000 / len(open_to)
     weighted = [(host, weight) for host in open_to]
     if verdict is not None and verdict.health is Health.DEGRADED:
         priority.degraded += healthy
@@ -97,7 +102,7 @@ def _add(priority: Priority, members: list[Host], evacuated: Mapping[str, int], 
 def _usable(host: Host, half_open: bool) -> bool:
     if host.ejected or host.down or (host.half_open and not half_open):
         return False
-    return host.endpoint.weight > 0 and (host.verdict is None or host.verdict.health.usable)
+    return host.verdict is None or host.verdict.health.usable
 
 
 def natural(priority: Priority, overprovisioning: int) -> int:
@@ -121,7 +126,7 @@ def spread(backend: Backend, priorities: Sequence[Priority], granted: Sequence[i
     entries: list[tuple[float, Callable[[], Host]]] = []
     bound = 0
     for index, priority in enumerate(priorities):
-        everyone = [(host, float(max(1, host.endpoint.weight))) for host in priority.members]
+        everyone = [(host, float(host.endpoint.weight)) for host in priority.members]
         for load, part in ((shares.healthy[index], priority.in_healthy), (shares.degraded[index], priority.in_degraded)):
             chosen = everyone if shares.panic[index] else part
             if not load or not chosen:

@@ -15,7 +15,7 @@ from gateway.native.host import Host, Waiter
 from gateway.native.shared import Ejection, Shared
 from gateway.policy.balance import Random
 from gateway.snapshot import Backend, LbEndpoint, Part, Snapshot
-from gateway.verdicts import AddressState, Verdicts
+from gateway.verdicts import AddressState, Verdict, Verdicts
 
 __all__ = ["BackendState", "Host", "Upstreams", "Waiter"]
 
@@ -25,6 +25,9 @@ TICK = 0.05
 # A peer's counts may change thousands of backends at once. A request to one computes it anew; the idle ones take their turns, as
 # many a tick as fit in 2 ms (40 µs each, DATAPLANE: no turn over 5 ms).
 _REBUILDS = 50
+
+
+_NOTHING: Mapping[str, Verdict] = {}  # one object, so that `is` tells "still nothing"
 
 
 def _no_connections(host: Host) -> int:
@@ -74,7 +77,7 @@ class Upstreams:
             state = self.states[name] = BackendState(
                 backend, random=self._random, shared=self._shared, reports=self._reports, awake=self._awake
             )
-            state.assess(self._verdicts.endpoints.get(name, {}), self._verdicts.evacuated)
+            state.assess(self._verdicts.endpoints.get(name, _NOTHING), self._verdicts.evacuated)
         elif state.backend == backend and state.endpoints == endpoints:
             return []
         removed = state.reconcile(backend, endpoints, now)
@@ -115,8 +118,8 @@ class Upstreams:
         old, self._verdicts = self._verdicts, verdicts
         everyone = old.evacuated != verdicts.evacuated
         for name, state in self.states.items():
-            mine = verdicts.endpoints.get(name, {})
-            if everyone or old.endpoints.get(name, {}) is not mine:
+            mine = verdicts.endpoints.get(name, _NOTHING)
+            if everyone or old.endpoints.get(name, _NOTHING) is not mine:
                 state.assess(mine, verdicts.evacuated)
         for key in old.addresses.keys() | verdicts.addresses.keys():
             now_is = verdicts.addresses.get(key)

@@ -90,6 +90,15 @@ def test_envoys_previous_priorities_leaves_the_priority_at_once():
     assert set(again(state, "near0", policy=RetryPolicy(previous_priorities=True))) == ids("far0", "far1")
 
 
+def test_when_nobody_else_is_there_those_that_have_yet_to_answer_take_everything():
+    state = state_of(*near_and_far(2, 0))
+    for name in ("near0", "near1"):
+        state.fitness.eject(state.hosts[name], "silence", 1.0)
+    assert state.pick(1.5) is None
+    state.tick(7.0)
+    assert {state.pick(7.0, repeatable=False).id for _ in range(50)} == ids("near0", "near1")
+
+
 # ------------------------------------------------------------------------------------------------------- the counts
 
 

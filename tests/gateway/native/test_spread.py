@@ -75,10 +75,10 @@ def test_counts_of_a_group(verdict, expected):
 
 
 def test_a_groups_weight_is_that_of_its_healthy_workloads_spread_over_its_usable_addresses():
-    hosts = hosts_of(group("west", 1), group("west", 2), group("west", 3), group("east", 1, weight=2))
+    hosts = hosts_of(*(group("west", number, weight=4) for number in (1, 2, 3)), group("east", 1, weight=6))
     for host in hosts[:3]:
-        host.verdict = Verdict(Health.HEALTHY, 6, 6)
-    hosts[3].verdict = Verdict(Health.HEALTHY, 3, 3)
+        host.verdict = Verdict(Health.HEALTHY, 6, 12)
+    hosts[3].verdict = Verdict(Health.HEALTHY, 6, 6)
     hosts[1].down = True
     assert shares(table_of(hosts)) == {"east/1": pytest.approx(0.5, abs=0.02)} | {
         name: pytest.approx(0.25, abs=0.02) for name in ("west/1", "west/3")
@@ -90,6 +90,8 @@ def test_weights_within_a_priority():
         *(LbEndpoint(name, "10.0.0.1", port, weight=weight) for name, port, weight in (("a", 1, 3), ("b", 2, 1), ("c", 3, 0)))
     )
     assert shares(table_of(hosts)) == {"a": pytest.approx(0.75, abs=0.02), "b": pytest.approx(0.25, abs=0.02)}
+    assert gather(hosts, {})[0].count == Count(2, 2)  # nobody misses the one of weight 0
+    assert set(shares(table_of(hosts[1:], panic_percent=50))) == {"b"}
 
 
 def test_degraded_endpoints_take_what_healthy_ones_leave():

@@ -226,9 +226,9 @@ def test_shares_by_priority_equal_the_arithmetic(near_healthy):
 def peer_world(verdicts: dict[str, Verdict]) -> World:
     endpoints = (
         LbEndpoint("w0", "10.0.0.1", 80, cluster="own"),
-        LbEndpoint("west/w/1", "10.9.0.1", 15443, cluster="west", priority=1, peer="west", group="west/w"),
-        LbEndpoint("west/w/2", "10.9.0.2", 15443, cluster="west", priority=1, peer="west", group="west/w"),
-        LbEndpoint("north/n/1", "10.8.0.1", 15443, cluster="north", priority=1, peer="north", group="north/n"),
+        LbEndpoint("west/w/1", "10.9.0.1", 15443, cluster="west", priority=1, weight=25, peer="west", group="west/w"),
+        LbEndpoint("west/w/2", "10.9.0.2", 15443, cluster="west", priority=1, weight=25, peer="west", group="west/w"),
+        LbEndpoint("north/n/1", "10.8.0.1", 15443, cluster="north", priority=1, weight=10, peer="north", group="north/n"),
     )
     world = World(fedgate_backend(failback=None), endpoints)
     world.workers[0].assess(Verdicts(endpoints={"b": verdicts}))
@@ -257,6 +257,77 @@ def test_a_peer_that_loses_its_endpoints_loses_its_share_by_the_same_arithmetic(
         Verdicts(endpoints={"b": {"w0": Verdict(Health.UNHEALTHY, 0, 1), "west/w": Verdict(Health.HEALTHY, 3, 3)}})
     )
     assert set(share(world.run(1, rate=200))) == {"west", "north"}
+
+
+def test_an_exchange_that_has_ended_meanwhile_is_not_told():
+    upstreams, _ = upstreams_of(*near_and_far())
+    state, staying, ended = upstreams.states["b"], Bystander(), Bystander()
+    host = state.hosts["near0"]
+    for waiter in (staying, ended):
+        state.started(host, waiter, 1.0)
+    state.fitness.eject(host, "silence", 2.0)
+    state.finished(host, ended)
+    upstreams.tick(2.0)
+    assert (staying.evictions, ended.evictions) == (1, 0)
+
+
+def test_only_where_something_goes_on_is_ticked():
+    upstreams, _ = upstreams_of(*near_and_far())
+    state = upstreams.states["b"]
+    for tick in range(20):
+        upstreams.tick(tick / 20)
+    assert not state.awake
+    waiter = Bystander()
+    state.started(state.hosts["near0"], waiter, 2.0)
+    upstreams.tick(2.0)
+    assert state.awake
+    state.finished(state.hosts["near0"], waiter)
+    upstreams.tick(3.0)
+    assert not state.awake
+
+
+def test_many_backends_that_change_at_once_are_computed_a_few_a_tick_or_when_asked():
+    backends = [fedgate_backend(name=f"b{number}") for number in range(300)]
+    sets = [EndpointSet(backend.name, near_and_far()) for backend in backends]
+    upstreams = Upstreams(random=random.Random(1).random)
+    upstreams.apply(Snapshot.of([Node("n", "near"), *backends, *sets]), 0.0)
+    upstreams.tick(0.0)
+    waiting = [state for state in upstreams.states.values() if state.fitness.changed]
+    assert 200 < len(waiting) < 300
+    assert waiting[0].pick(0.0) is not None
+    assert not waiting[0].fitness.changed
+    for tick in range(20):
+        upstreams.tick(tick / 20)
+    assert not any(state.fitness.changed or state.awake for state in upstreams.states.values())
+
+
+def test_what_equals_what_was_stays_as_it_is():
+    upstreams, snapshot = upstreams_of(*near_and_far())
+    upstreams.states["b"].pick(0.0)
+    fresh = Snapshot.of([Node("n", "near"), fedgate_backend(), EndpointSet("b", near_and_far())])
+    assert fresh.parts["backend/b"] is not snapshot.parts["backend/b"]
+    assert upstreams.apply(fresh, 1.0) == []
+    assert not upstreams.states["b"].fitness.changed
+
+
+def test_the_ejections_of_a_backend_that_is_gone_end_for_all(memory):
+    world = World(istio_backend(outlier=Outlier(max_ejection_percent=100)), near_and_far(), workers=2, shared=memory)
+    state = world.workers[0].states["b"]
+    state.fitness.eject(state.hosts["near0"], "consecutive-5xx", world.now)
+    world.workers[1].sync(world.now)
+    world.workers[0].apply(world.snapshot.changed([], ["backend/b", "endpoints/b"]), world.now)
+    world.workers[1].sync(world.now)
+    assert not world.workers[1].states["b"].hosts["near0"].ejected
+
+
+def test_what_another_worker_has_ejected_is_out_for_hosts_that_come_later(memory):
+    world = World(istio_backend(outlier=Outlier(max_ejection_percent=100)), near_and_far(), workers=2, shared=memory)
+    state, late = world.workers[0].states["b"], world.workers[1]
+    late.apply(world.snapshot.changed([], ["backend/b", "endpoints/b"]), world.now)
+    state.fitness.eject(state.hosts["near0"], "consecutive-5xx", world.now)
+    late.sync(world.now)
+    late.apply(world.snapshot, world.now)
+    assert late.states["b"].hosts["near0"].ejected
 
 
 def test_evacuation_takes_its_share_of_what_a_cluster_had():
