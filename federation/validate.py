@@ -69,10 +69,10 @@ _Found = tuple[Entry, list[str]]
 
 
 def _judged(paths: Iterable[str | Path]) -> Iterator[_Found]:
-    count = 0
-    for count, path in enumerate(paths, 1):
-        yield from _of_path(Path(path))
-    if not count:
+    given = [Path(path) for path in paths]
+    for path in given:
+        yield from _of_path(path)
+    if not given:
         yield _unread(DocumentError(Origin(""), "no path was given", "name a file or a folder"))
 
 

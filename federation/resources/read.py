@@ -120,12 +120,17 @@ def _within(at: Path, message: M | None, faults: tuple[Fault, ...]) -> tuple[M |
 
 def _problem(raw: RawDocument, about: tuple[str, str], fault: Fault) -> Problem:
     path = path_of(fault.path)
-    return Problem(raw.origin.file, raw.line(path), *about, path, fault.message)
+    return Problem(raw.origin.file, raw.line(path), *about, _printable(path), _printable(fault.message))
 
 
 def _text(mapping: Mapping[str, Any], key: str) -> str:
     value = mapping.get(key)
-    return value[:253] if isinstance(value, str) else ""  # no kind or name is longer
+    return _printable(value[:253]) if isinstance(value, str) else ""  # no kind or name is longer
+
+
+def _printable(text: str) -> str:
+    """A lone surrogate, which no output can encode, as its escape."""
+    return text.encode("utf-8", "backslashreplace").decode()
 
 
 def _lines_by_item(lines: Mapping[str, int]) -> dict[int, dict[str, int]]:

@@ -13,8 +13,8 @@ from pydantic import BeforeValidator, PlainValidator, StrictBool
 
 from discovery.model import Locality
 
-_DURATION = re.compile(r"([+-]?)((?:\d+(?:\.\d*)?|\.\d+)(?:ns|us|µs|μs|ms|s|m|h))+")
-_TERM = re.compile(r"(\d+(?:\.\d*)?|\.\d+)(ns|us|µs|μs|ms|s|m|h)")
+_DURATION = re.compile(r"([+-]?)((?:[0-9]+(?:\.[0-9]*)?|\.[0-9]+)(?:ns|us|µs|μs|ms|s|m|h))+")
+_TERM = re.compile(r"([0-9]+(?:\.[0-9]*)?|\.[0-9]+)(ns|us|µs|μs|ms|s|m|h)")
 _UNIT_MS = {
     "ns": Decimal("0.000001"),
     "us": Decimal("0.001"),
@@ -63,7 +63,7 @@ def ms(milliseconds: int) -> int:
 def _whole(value: object) -> object:
     if isinstance(value, bool):
         raise ValueError("must be a whole number, not true or false")
-    if isinstance(value, str) and not re.fullmatch(r"-?\d{1,10}", value):  # protobuf's JSON takes "5" for 5
+    if isinstance(value, str) and not re.fullmatch(r"-?[0-9]{1,10}", value):  # protobuf's JSON takes "5" for 5
         raise ValueError("must be a whole number")
     return value
 
@@ -117,7 +117,7 @@ def parse_host_port(value: object) -> HostPort:
     host, _, port = text.rpartition(":")
     bracketed = host.startswith("[") and host.endswith("]")
     bare = host[1:-1] if bracketed else host
-    if not bare or (":" in bare and not bracketed) or not re.fullmatch(r"\d{1,5}", port) or int(port) > 65535:
+    if not bare or (":" in bare and not bracketed) or not re.fullmatch(r"[0-9]{1,5}", port) or int(port) > 65535:
         raise ValueError("is not an address; write HOST:PORT, such as 127.0.0.1:15080 or [::1]:15080, with a port up to 65535")
     if re.search(r"[\s/@\[\]]", bare):
         raise ValueError("is not an address; the host has a character that no name or IP has; write HOST:PORT")
