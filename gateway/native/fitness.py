@@ -225,7 +225,9 @@ class Fitness:
         oldest = newest_first[-1]
         if len(newest_first) >= needed:
             if silence.silent(now=now, oldest=oldest, deciding=newest_first[-needed], after=after):
-                self.eject(host, SILENCE, now)
+                # One that may not be ejected (max_ejection_percent) keeps its share, but nothing has to hang on it.
+                if not self.eject(host, SILENCE, now):
+                    self.evict(host)
         elif silence.doubted(now=now, oldest=oldest, after=after):
             self._ask(host, needed - len(newest_first))
 

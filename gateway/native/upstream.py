@@ -136,6 +136,10 @@ class Upstreams:
         taken, self._suspects = self._suspects, []
         return [key for key in taken if key in self._by_address and self._verdicts.addresses.get(key) is AddressState.SUSPECT]
 
+    def at(self, address: str) -> list[tuple[BackendState, Host]]:
+        """Every backend's host behind an address (`ADDRESS:PORT`)."""
+        return self._by_address.get(address, [])
+
     def confirmed(self, address: str, *, alive: bool) -> None:
         """The result. Not alive: out at once for every backend, until control says something else of the address."""
         if alive:

@@ -88,6 +88,18 @@ def test_posts_keep_waiting_on_a_stopped_endpoint_and_are_answered_when_it_goes_
     assert not any(host.out for host in world.workers[0].states["b"].hosts.values())
 
 
+def test_nothing_hangs_on_a_silent_endpoint_that_may_not_be_ejected():
+    outlier = Outlier(consecutive_gateway_errors=3, interval_ms=1000, base_ejection_ms=5000, max_ejection_percent=10)
+    world = World(fedgate_backend(outlier=outlier), near_and_far())
+    world.run(3, rate=100)
+    world.put("stopped", "near")
+    after = world.run(5, rate=100)
+    world.run(2, rate=100)
+    assert ejected(world) == []
+    assert failures(after) == []
+    assert slowest(after) < 1.5
+
+
 def test_one_stopped_endpoint_of_many_is_found_out_though_least_request_avoids_it():
     world = World(fedgate_backend(), near_and_far(near=12))
     world.run(3, rate=100)
@@ -545,6 +557,8 @@ def test_a_suspect_address_serves_until_it_does_not_answer_and_a_down_one_is_out
     state.started(state.hosts["near0"], waiter, 0.0)
     upstreams.assess(Verdicts(addresses={key: AddressState.SUSPECT, "10.0.0.9:1": AddressState.SUSPECT}))
     assert upstreams.take_suspects() == [key]
+    assert upstreams.at(key) == [(state, state.hosts["near0"])]
+    assert upstreams.at("10.0.0.9:1") == []
     assert upstreams.take_suspects() == []
     assert not state.hosts["near0"].out
     upstreams.confirmed(key, alive=True)
