@@ -65,7 +65,7 @@ class _Malformed(Exception):
 
 
 def read_hello(data: bytes | bytearray) -> NeedMore | NotTls | Hello:
-    """What the first bytes of a connection are. Costs about 10 µs for a whole hello, 2 µs while it is incomplete."""
+    """What the first bytes of a connection are. Costs about 20 µs for a whole hello, 2 µs while it is incomplete."""
     try:
         body = _reassemble(data)
         return _NEED_MORE if body is None else _parse(body)
@@ -137,12 +137,17 @@ def _parse(body: bytes) -> Hello:
 
 
 def _extensions(data: bytes) -> dict[int, bytes]:
-    reader, found = _Reader(data), {}
-    while reader.left:
-        kind = reader.number(2)
+    """By type. Written out, without a _Reader: a hello has some 15 of them, and this loop is half of what reading it costs."""
+    found: dict[int, bytes] = {}
+    at, size, number = 0, len(data), int.from_bytes
+    while at < size:
+        start = at + 4
+        kind, at = number(data[at : at + 2], "big"), start + number(data[at + 2 : start], "big")
+        if start > size or at > size:
+            raise _Malformed("client hello is malformed")
         if kind in found:
             raise _Malformed("an extension comes twice")  # RFC 8446 section 4.2; two readers could take different ones
-        found[kind] = reader.vector(2)
+        found[kind] = data[start:at]
     return found
 
 
@@ -158,9 +163,10 @@ def _server_name(data: bytes) -> str:
     name = raw.removesuffix(b".")
     if len(name) > 253 or not _NAME.fullmatch(name):
         raise _Malformed("server name is malformed")
-    # RFC 6066: no literal addresses. A name whose last label is a number would be read as one (no such top domain exists).
+    # RFC 6066: no literal addresses. Clients that send one all the same (wrk, older Java) mean that they have no name. A name whose
+    # last label is a number would be read as an address (no such top domain exists).
     if name.rpartition(b".")[2].isdigit():
-        raise _Malformed("server name is an address")
+        return ""
     return name.decode("ascii")
 
 

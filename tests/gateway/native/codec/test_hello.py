@@ -105,8 +105,6 @@ def test_names_are_lower_case_without_the_dot(raw: bytes, name: str) -> None:
 @pytest.mark.parametrize(
     "extensions",
     [
-        (named(b"127.0.0.1"),),
-        (named(b"10.1"),),
         (named(b"::1"),),
         (named(b""),),
         (named(b"."),),
@@ -131,6 +129,14 @@ def test_names_are_lower_case_without_the_dot(raw: bytes, name: str) -> None:
 )
 def test_what_two_readers_could_read_differently_is_refused(extensions: tuple[tuple[int, bytes], ...]) -> None:
     assert isinstance(read_hello(made(*extensions)), NotTls)
+
+
+@pytest.mark.parametrize("address", [b"127.0.0.1", b"10.1"])
+def test_an_address_is_no_name(address: bytes) -> None:
+    """wrk sends it, and means that it has none."""
+    hello = read_hello(made(named(address)))
+    assert isinstance(hello, Hello)
+    assert hello.server_name == ""
 
 
 def test_grease_is_passed_over() -> None:
