@@ -16,7 +16,7 @@ import msgspec
 from discovery.model import Endpoint, Port, Service
 from federation.compile.credentials import Credentials
 from federation.compile.federation import Federation
-from federation.compile.inputs import Inputs
+from federation.compile.inputs import Inputs, with_located_files
 from federation.compile.names import backend_name, endpoint_group, endpoint_id, gateway_identity, service_sni
 from federation.compile.policies import Policy, Spread, effective, policy
 from federation.compile.priorities import Place, is_foreign, priorities
@@ -215,6 +215,7 @@ def _tls(this: _Host, settings: ClientTLSSettings | None) -> UpstreamTls | None:
     """Raises TrustError."""
     if settings is None:
         return None
+    settings = with_located_files(settings, this.owners[0].origin) if this.owners else settings
     notes: Notes = []
     names = this.service.subject_alt_names if this.service else ()
     namespaces = (this.setting.scope.client, *(each.namespace for each in this.owners))

@@ -2,16 +2,22 @@
 
 from __future__ import annotations
 
+import posixpath
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
+from typing import TypeVar
 
+from discovery.document import Origin
 from discovery.model import Locality, Service
 from federation.compile.credentials import Credentials, FileContent, Identity
 from federation.compile.priorities import Place
 from federation.resources.document import Document
+from federation.resources.message import Message
 from federation.resources.node import Defaults, Node
 from federation.resources.resources import Resources
+
+_FILE_FIELDS = ("server_certificate", "client_certificate", "private_key", "ca_certificates")
 
 
 @dataclass(frozen=True)
@@ -44,18 +50,36 @@ class Inputs:
         return Credentials(secrets, self.files)
 
 
+def located(path: str, origin: Origin) -> str:
+    """Where a file is that a document names: a relative path begins at the document's own file, so that a folder can be moved
+    whole. A document that is no file (`consul:…`) leaves the path as it is."""
+    if not path or path.startswith("/") or ":" in origin.file:
+        return path
+    return posixpath.normpath(posixpath.join(posixpath.dirname(origin.file), path))
+
+
+T = TypeVar("T", bound=Message)
+
+
+def with_located_files(tls: T, origin: Origin) -> T:
+    """The TLS settings of a server or a rule, with their files located."""
+    names = [name for name in _FILE_FIELDS if getattr(tls, name, "")]
+    return tls.model_copy(update={name: located(getattr(tls, name), origin) for name in names}) if names else tls
+
+
 def files_named(resources: Resources) -> frozenset[str]:
-    """Every file that Gateways and DestinationRules name: for plane to read and to watch."""
+    """Every file that Gateways, DestinationRules and Peers name, located: for plane to read and to watch."""
     found: set[str] = set()
     for gateway in resources.gateways:
-        for server in gateway.spec.servers:
-            if server.tls is not None:
-                found |= {server.tls.server_certificate, server.tls.private_key, server.tls.ca_certificates}
+        found |= {path for server in gateway.spec.servers for path in _files(server.tls, gateway.origin)}
     for rule in resources.destination_rules:
         policies = [rule.spec.traffic_policy, *(subset.traffic_policy for subset in rule.spec.subsets)]
         for policy in policies:
             blocks = [] if policy is None else [policy.tls, *(port.tls for port in policy.port_level_settings)]
-            for tls in blocks:
-                if tls is not None:
-                    found |= {tls.client_certificate, tls.private_key, tls.ca_certificates}
+            found |= {path for tls in blocks for path in _files(tls, rule.origin)}
+    found |= {located(peer.spec.bundle.path, peer.origin) for peer in resources.peers}
     return frozenset(found - {""})
+
+
+def _files(tls: Message | None, origin: Origin) -> list[str]:
+    return [located(getattr(tls, name, ""), origin) for name in _FILE_FIELDS] if tls is not None else []

@@ -13,6 +13,7 @@ from dataclasses import dataclass, field
 from discovery.model import Protocol
 from federation.compile.backends import Setting
 from federation.compile.hosts import GatewayTable, ServerHosts
+from federation.compile.inputs import with_located_files
 from federation.compile.names import split_gateway_host
 from federation.compile.scope import MESH
 from federation.compile.services import subject_of
@@ -123,7 +124,7 @@ def _server_tls(server: Server, gateway: Document[Gateway], setting: Setting, ke
     natural, so both are tried. Raises TrustError."""
     if server.tls is None or server.tls.mode is None:
         raise TrustError("an HTTPS server needs tls.mode and a certificate")
-    return downstream_tls(server.tls, (setting.scope.client, gateway.namespace), keys, notes)
+    return downstream_tls(with_located_files(server.tls, gateway.origin), (setting.scope.client, gateway.namespace), keys, notes)
 
 
 def _bind_fault(address: str, port: int, taken: set[str], subject: Subject, path: str) -> Problem | None:
