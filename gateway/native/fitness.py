@@ -224,10 +224,9 @@ class Fitness:
         needed = 1 if host.half_open else policy.waiting
         oldest = newest_first[-1]
         if len(newest_first) >= needed:
-            if silence.silent(now=now, oldest=oldest, deciding=newest_first[-needed], after=after):
-                # One that may not be ejected (max_ejection_percent) keeps its share, but nothing has to hang on it.
-                if not self.eject(host, SILENCE, now):
-                    self.evict(host)
+            dead = silence.silent(now=now, oldest=oldest, deciding=newest_first[-needed], after=after)
+            if dead and not self.eject(host, SILENCE, now):
+                self.evict(host)  # max_ejection_percent lets it keep its share, but nothing has to hang on it
         elif silence.doubted(now=now, oldest=oldest, after=after):
             self._ask(host, needed - len(newest_first))
 
