@@ -312,6 +312,30 @@ async def test_a_served_connection_has_no_deadline_left(monkeypatch: pytest.Monk
         assert left == [float("inf")]
 
 
+async def test_identities_are_proven_on_every_connection_of_a_tls_12_client() -> None:
+    """It offers its session each time; were it resumed, there would be no chain to verify, and the client would be locked out."""
+    async with gateway(ListenerKind.GATEWAY, FilterChain("mesh", "t-mesh", (), IDENTITIES)) as (rig, port):
+        context = client(THERE, EAST.bundle)
+        context.maximum_version = ssl.TLSVersion.TLSv1_2
+
+        def talk(session: ssl.SSLSession | None) -> tuple[bytes, ssl.SSLSession | None, bool | None]:
+            with (
+                socket.create_connection(("127.0.0.1", port), timeout=20) as sock,
+                context.wrap_socket(sock, server_hostname="a.example", session=session) as tls,
+            ):
+                tls.sendall(b"hi")
+                result = tls.recv(100), tls.session, tls.session_reused
+                tls.unwrap()  # OpenSSL forgets sessions of connections that broke off
+                return result
+
+        answer, session, _ = await trio.to_thread.run_sync(talk, None)
+        assert answer == b"t-mesh:hi"
+        assert session is not None
+        answer, _, reused = await trio.to_thread.run_sync(talk, session)
+        assert (answer, reused) == (b"t-mesh:hi", False)
+        assert [each.identity for each in rig.served] == [certs.gateway_id("west.example")] * 2
+
+
 # ---------------------------------------------------------------------------------------------------------- east-west
 
 EAST_WEST = FilterChain("east-west", "", (), IDENTITIES)
@@ -435,6 +459,20 @@ async def test_the_oldest_greeting_gives_way() -> None:
         for sock in crowd:
             sock.close()
         await rig.listeners.wait_empty()
+
+
+async def test_a_connection_that_is_served_is_no_greeting_any_more() -> None:
+    async with gateway(ListenerKind.GATEWAY, HOSTS[0], most_greetings=1) as (rig, port):
+        first = await trio.to_thread.run_sync(socket.create_connection, ("127.0.0.1", port))
+        with await trio.to_thread.run_sync(lambda: client().wrap_socket(first, server_hostname="shop.example")) as standing:
+            assert await ask(port, client(), "shop.example") == b"t-shop:hi"
+
+            def talk() -> bytes:
+                standing.sendall(b"still")
+                return standing.recv(100)
+
+            assert await trio.to_thread.run_sync(talk) == b"t-shop:still"
+        assert rig.listeners.refused == {}
 
 
 async def test_without_descriptors_accepting_pauses_and_goes_on(monkeypatch: pytest.MonkeyPatch) -> None:
