@@ -2,13 +2,15 @@
 
 Theory of operation. Three passes. (1) Names: every key is compared with what the class knows; unknown keys and those of `later` become
 faults and are left out, nulls are left out (protobuf: not set), snake_case becomes camelCase. (2) Types: pydantic; what it refuses
-is a fault and is cut out, and the rest is read again, so that a wrong number does not hide the rest. (3) Rules: `faults()` of every message
+is a fault and is cut out (what is required and missing gets a stand-in), and the rest is read again, so that a wrong number does not
+hide the rest. (3) Rules: `faults()` of every message
 that came to be; a rule about a place where something was cut out is not believed. Texts never quote a value they do not have to:
 Secrets are read here too.
 """
 
 from __future__ import annotations
 
+import enum
 import functools
 import itertools
 import types
@@ -22,6 +24,7 @@ from pydantic import ValidationError
 from pydantic.alias_generators import to_camel
 
 from federation.resources.message import Fault, Message, Path
+from federation.resources.scalars import HostPort
 
 M = TypeVar("M", bound=Message)
 
@@ -49,6 +52,7 @@ class _Reading:
         self.faults: list[Fault] = []
         self.cut: list[Path] = []
         self.meant: set[Path] = set()  # fields that a misspelt key probably meant: not "missing" as well
+        self.filled: set[Path] = set()  # places that were treated once
         self.spelt: dict[Path, str] = {}  # by canonical path: the key as it was written
 
     def refuse(self, path: Path, message: str) -> None:
@@ -74,7 +78,7 @@ def read_message(model: type[M], data: object) -> tuple[M | None, tuple[Fault, .
         for found in itertools.islice(_rules(message, ()), MOST_FAULTS):
             if found.warning:
                 warnings.append(found)
-            elif not reading.cut_at(found.path):
+            elif not reading.cut_at(found.path) and found.path not in reading.meant:
                 reading.faults.append(found)
     errors = reading.faults[:MOST_FAULTS]
     faults = tuple(Fault(reading.written(one.path), one.message, one.warning) for one in (*errors, *warnings))
@@ -186,24 +190,96 @@ def _typed(shaped: object, model: type[M], reading: _Reading) -> M | None:
         for one in faults:
             if any(one.path[: len(cut)] == cut for cut in fresh):
                 continue
-            place = _cut(shaped, one.path)
+            if one.path in reading.filled:  # a stand-in that does not fit either: go higher, so that this ends
+                place = _cut(shaped, one.path[:-1])
+            else:
+                place = _filled(shaped, model, one.path) or _cut(shaped, one.path)
+                reading.filled.add(one.path)
             if place is None:
                 return None
             fresh.append(place)
         reading.cut += fresh
 
 
+def _reached(shaped: object, path: Path) -> object:
+    for key in path:
+        if isinstance(shaped, dict):
+            shaped = shaped.get(key)
+        elif isinstance(shaped, list) and isinstance(key, int) and key < len(shaped):
+            shaped = shaped[key]
+        else:
+            return None
+    return shaped
+
+
 def _cut(shaped: object, path: Path) -> Path | None:
     """Take out the smallest thing at or above `path` that can go without moving its neighbours, and say which; None: it is the root."""
     while path:
-        parent = shaped
-        for key in path[:-1]:
-            parent = parent.get(key) if isinstance(parent, dict) else parent[key] if isinstance(parent, list) else None  # type: ignore[index]
+        parent = _reached(shaped, path[:-1])
         if isinstance(parent, dict) and path[-1] in parent:
             del parent[path[-1]]
             return path
         path = path[:-1]
     return None
+
+
+def _filled(shaped: object, model: type[Message], path: Path) -> Path | None:
+    """Put something of the right type where a required field is missing or a list's item is wrong, so that the rest can be judged;
+    None: it is neither. No rule about the place is believed, and the message is never handed out."""
+    if not path:
+        return None
+    key, parent = path[-1], _reached(shaped, path[:-1])
+    annotation, required = _wanted(model, path)
+    if (isinstance(parent, list) and isinstance(key, int) and key < len(parent)) or (
+        isinstance(parent, dict) and key not in parent and required
+    ):
+        parent[key] = _stand_in(annotation)
+    else:
+        return None
+    return path
+
+
+def _wanted(model: type[Message], path: Path) -> tuple[Any, bool]:
+    """The type that stands at `path`, and whether something has to."""
+    annotation: Any = model
+    required = True
+    for key in path:
+        origin, arguments = typing.get_origin(annotation), typing.get_args(annotation)
+        if origin is tuple:
+            annotation, required = _plain(arguments[0]), True
+        elif origin is dict:
+            annotation, required = _plain(arguments[1]), False
+        elif isinstance(annotation, type) and issubclass(annotation, Message):
+            infos = {info.alias or name: info for name, info in annotation.model_fields.items()}
+            if key not in infos:
+                return None, False
+            annotation, required = _plain(infos[str(key)].annotation), infos[str(key)].is_required()
+        else:
+            return None, False
+    return annotation, required
+
+
+def _plain(annotation: Any) -> Any:
+    """Without Annotated and `| None`."""
+    if typing.get_origin(annotation) is typing.Annotated:
+        return _plain(typing.get_args(annotation)[0])
+    if typing.get_origin(annotation) in (types.UnionType, typing.Union):
+        return _plain(next(one for one in typing.get_args(annotation) if one is not type(None)))
+    return annotation
+
+
+def _stand_in(annotation: Any) -> object:
+    if annotation is int:
+        return 1
+    if annotation is HostPort:
+        return HostPort("x", 1)
+    if typing.get_origin(annotation) is tuple:
+        return []
+    if isinstance(annotation, type) and issubclass(annotation, enum.Enum):
+        return next(iter(annotation))
+    if isinstance(annotation, type) and issubclass(annotation, Message):
+        return {}  # what it requires is filled in turn
+    return "x"
 
 
 _WANTED = {

@@ -148,6 +148,30 @@ def test_a_rule_about_what_was_cut_out_is_not_believed():
     }
 
 
+def test_what_is_missing_does_not_hide_the_rest():
+    assert errors("Gateway", "servers:\n- hosts: [short]\n- port: {number: 0}\n  hosts: []") == {
+        "spec.servers[0].port": "`port` is required; write it",
+        "spec.servers[0].hosts[0]": "`short` is a short name; write the full one (with a dot), or `*`",
+        "spec.servers[1].port.name": "`name` is required; write it",
+        "spec.servers[1].port.protocol": "`protocol` is required; write it",
+        "spec.servers[1].port.number": "port 0 is not in the range 1..65535",
+        "spec.servers[1].hosts": "a server needs at least one host; write one, or `*`",
+    }
+
+
+def test_a_wrong_item_does_not_hide_its_neighbours():
+    assert list(errors("VirtualService", "hosts: [a, 5, a]\nhttp: [5, {match: [x], name: a}]")) == [
+        "spec.hosts[1]",
+        "spec.http[0]",
+        "spec.http[1].match[0]",
+        "spec.hosts[2]",
+    ]
+    assert list(errors("Peer", "trustDomain: w\naddresses: [a, 'b:0']\nbundle: {path: x}")) == [
+        "spec.addresses[0]",
+        "spec.addresses[1]",
+    ]
+
+
 def test_warnings_leave_the_document_right():
     body = "hosts: [a]\nhttp: [{match: [{sourceLabels: {app: x}}], route: [{destination: {host: a}}]}]"
     assert errors("VirtualService", body) == {}

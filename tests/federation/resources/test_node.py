@@ -1,0 +1,109 @@
+"""Node documents, as DESIGN shows them."""
+
+import pytest
+from written import assert_one_error, spec
+
+from discovery.model import Locality, Protocol
+from federation.resources.node import Defaults, LogFormat, OutboundMode
+from federation.resources.scalars import HostPort
+
+
+def test_only_the_cluster_is_required():
+    node = spec("Node", "cluster: east")
+    assert (node.cluster, node.workers, node.defaults) == ("east", None, Defaults.FEDGATE)
+    assert node.listen.east_west == HostPort("0.0.0.0", 15443)
+    assert node.outbound_traffic_policy is OutboundMode.REGISTRY_ONLY
+    assert node.trust_domain == node.cluster_domain == "cluster.local"
+
+
+def test_a_whole_node():
+    node = spec(
+        "Node",
+        """
+        cluster: east
+        network: net-1
+        locality: us-east-1/us-east-1a
+        trustDomain: east.example.com
+        clusterDomain: corp.local
+        workers: 2
+        defaults: istio
+        stateDir: /var/lib/fedgate
+        listen: {admin: 127.0.0.1:0, health: 127.0.0.1:15021, eastWest: '[::1]:15443', http: 127.0.0.1:0}
+        advertise: {eastWest: gw-east.example.com:15443}
+        outboundTrafficPolicy: REGISTRY_ONLY
+        accessLog: {path: /dev/stdout, format: json}
+        sources:
+        - name: legacy
+          dns:
+            services:
+            - {host: billing.corp, srv: _billing._tcp.corp.example}
+            - {host: shop.corp, names: [a.corp], ports: [{number: 80, name: http, protocol: HTTP}], locality: us}
+        """,
+    )
+    assert node.locality == Locality("us-east-1", "us-east-1a")
+    assert node.access_log.format is LogFormat.JSON
+    assert node.listen.admin.port == 0
+    billing, shop = node.sources[0].dns.services
+    assert (billing.srv, billing.ports[0].number, billing.ports[0].protocol) == ("_billing._tcp.corp.example", 80, Protocol.HTTP)
+    assert shop.names == ("a.corp",)
+
+
+@pytest.mark.parametrize(
+    ("rest", "path", "part"),
+    [
+        ("clutser: east", "clutser", "did you mean `cluster`"),
+        ("locality: a/b/c/d", "locality", "4 parts"),
+        ("locality: [a]", "locality", "must be text"),
+        ("trustDomain: 'a b'", "trustDomain", "no host"),
+        ("clusterDomain: ''", "clusterDomain", "empty"),
+        ("network: a_b", "network", "no name"),
+        ("workers: 0", "workers", "1..256"),
+        ("workers: many", "workers", "or auto"),
+        ("defaults: envoy", "defaults", "one of fedgate, istio"),
+        ("stateDir: ''", "stateDir", "is empty"),
+        ("listen: {admin: localhost:15000}", "listen.admin", "needs an IP"),
+        ("listen: {admin: 15000}", "listen.admin", "write HOST:PORT"),
+        ("listen: {http: 127.0.0.1:15000}", "listen.http", "taken by another listener"),
+        ("listen: {dns: 127.0.0.1:15053}", "listen.dns", "not supported yet"),
+        ("listen: {eastwest: 127.0.0.1:1}", "listen.eastwest", "did you mean `eastWest`"),
+        ("advertise: {eastWest: gw.example.com:0}", "advertise.eastWest", "cannot be dialled"),
+        ("outboundTrafficPolicy: ALLOW_ANY", "outboundTrafficPolicy", "`ALLOW_ANY` is not supported yet"),
+        ("accessLog: {format: xml}", "accessLog.format", "one of text, json"),
+        ("vips: {range: 240.0.0.0/8}", "vips", "not supported yet"),
+        ("resources: []", "resources", "not supported yet"),
+        ("publish: []", "publish", "not supported yet"),
+        ("shared: {consul: {}}", "shared", "not supported yet"),
+    ],
+)
+def test_mistakes_of_a_node(rest, path, part):
+    body = rest if rest.startswith("clutser") else f"cluster: east\n{rest}"
+    assert_one_error("Node", body, f"spec.{path}", part)
+
+
+@pytest.mark.parametrize(
+    ("source", "path", "part"),
+    [
+        ("name: k8s, kubernetes: {}", ".kubernetes", "`kubernetes` is not supported yet"),
+        ("name: c, consul: {}", ".consul", "`consul` is not supported yet"),
+        ("name: n, nomad: {}", ".nomad", "not supported yet"),
+        ("name: o, openstack: {}", ".openstack", "not supported yet"),
+        ("name: d, onLoss: {keep: 10m}, dns: {services: [{host: a}]}", ".onLoss", "not supported yet"),
+        ("name: d", "", "write `dns`"),
+        ("name: a_b, dns: {services: [{host: a}]}", ".name", "no source name"),
+        ("name: d, dns: {}", ".dns.services", "is required"),
+        ("name: d, dns: {services: []}", ".dns.services", "finds nothing"),
+        ("name: d, dns: {services: [{host: '*.a'}]}", ".dns.services[0].host", "wildcard"),
+        ("name: d, dns: {services: [{host: a}, {host: A}]}", ".dns.services[1].host", "written twice"),
+        ("name: d, dns: {services: [{host: a, srv: 'x y'}]}", ".dns.services[0].srv", "no SRV name"),
+        ("name: d, dns: {services: [{host: a, names: ['']}]}", ".dns.services[0].names[0]", "empty"),
+        ("name: d, dns: {services: [{host: a, ports: []}]}", ".dns.services[0].ports", "needs a port"),
+        ("name: d, dns: {services: [{host: a, srv: _a._tcp.b, names: [c]}]}", ".dns.services[0]", "exclude each other"),
+    ],
+)
+def test_mistakes_of_a_source(source, path, part):
+    assert_one_error("Node", f"cluster: east\nsources: [{{{source}}}]", f"spec.sources[0]{path}", part)
+
+
+def test_names_of_sources_are_unique():
+    source = "{name: d, dns: {services: [{host: a}]}}"
+    assert_one_error("Node", f"cluster: east\nsources: [{source}, {source}]", "spec.sources[1].name", "written twice")
