@@ -7,6 +7,7 @@ itself so that nothing runs between fork and exec); a port is therefore never he
 
 from __future__ import annotations
 
+import argparse
 import contextlib
 import ctypes
 import math
@@ -22,6 +23,9 @@ import trio
 from appliance.channel import Closed, Packets, packet_pair
 
 T = TypeVar("T")
+
+# sysexits.h EX_CONFIG: control ends so when it has nothing to run at all, and has said why on stderr.
+EXIT_CONFIG = 78
 
 _PR_SET_PDEATHSIG = 1  # linux/prctl.h
 # A child that has closed its conversation is about to exit (it exits by itself in milliseconds); after this it is stuck.
@@ -53,6 +57,16 @@ def die_with_parent(parent: int) -> None:
         raise OSError(ctypes.get_errno(), "prctl(PR_SET_PDEATHSIG) failed")
     if os.getppid() != parent:
         os._exit(1)
+
+
+def parse_child(arguments: Sequence[str]) -> argparse.Namespace:
+    """What every child process is told on its command line; asks to die with its parent."""
+    parser = argparse.ArgumentParser(prog="python -m appliance", description="a process of `fedgate run`; not for people")
+    parser.add_argument("--channel", type=int, required=True)
+    parser.add_argument("--parent", type=int, required=True)
+    options = parser.parse_args(arguments)
+    die_with_parent(options.parent)
+    return options
 
 
 class Child(Generic[T]):

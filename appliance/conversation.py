@@ -140,7 +140,8 @@ class Conversation:
         if snapshot is not self._sent_snapshot:
             await self._frames.send_encoded(encoder.delta(self._sent_snapshot, snapshot))
             self._sent_snapshot = snapshot
-        if verdicts is not self._sent_verdicts:
+        # Before control knows anything it must not tell a worker that has been running that all is well.
+        if verdicts is not self._sent_verdicts and (state.verdicts.version or verdicts != Verdicts()):
             await self._frames.send(Overlay(difference(self._sent_verdicts, verdicts)))
             self._sent_verdicts = verdicts
         await self._forget_keys(secrets)

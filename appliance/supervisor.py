@@ -23,7 +23,7 @@ import trio
 
 from appliance.binding import CannotBind, bind
 from appliance.channel import DESCRIPTOR_LIMIT, packet_pair, stream_pair
-from appliance.children import Child, pause_before_restart, settled
+from appliance.children import EXIT_CONFIG, Child, pause_before_restart, settled
 from appliance.messages import (
     AdminSocket,
     BeginControl,
@@ -48,8 +48,6 @@ M = TypeVar("M")
 
 log = structlog.get_logger("supervisor")
 
-# sysexits.h EX_CONFIG: control ends so when it has nothing to run at all, and says why on stderr.
-EXIT_CONFIG = 78
 # A port that is taken may be free again: tried again so often, cheap (a bind is 10 µs) and fast enough for a person who waits.
 _TRY_BINDING_AGAIN_S = 1.0
 # Past its drain time a worker gets this much longer to say its last words, and control to close its links.

@@ -10,7 +10,6 @@ This module and what it imports is all the code the exposed processes load: no r
 
 from __future__ import annotations
 
-import argparse
 import contextlib
 import gc
 import signal
@@ -23,7 +22,7 @@ import structlog
 import trio
 
 from appliance.channel import Closed, Descriptors, Frames, Packets, send_packet
-from appliance.children import die_with_parent
+from appliance.children import parse_child
 from appliance.feed import Feed
 from appliance.messages import (
     BeginWorker,
@@ -275,16 +274,6 @@ def main(arguments: Sequence[str], make: EngineFactory = native) -> int:
         log.error("worker.abandoned", reason=str(group.exceptions[0]))
         status = 1
     return status
-
-
-def parse_child(arguments: Sequence[str]) -> argparse.Namespace:
-    """What every child process is told on its command line; asks to die with its parent."""
-    parser = argparse.ArgumentParser(prog="python -m appliance", description="a process of `fedgate run`; not for people")
-    parser.add_argument("--channel", type=int, required=True)
-    parser.add_argument("--parent", type=int, required=True)
-    options = parser.parse_args(arguments)
-    die_with_parent(options.parent)
-    return options
 
 
 if __name__ == "__main__":
