@@ -43,6 +43,11 @@ class Catalog(msgspec.Struct, frozen=True, eq=False):
     def apply(self, key: ShardKey, update: Update) -> Change:
         """What the catalog is after the source `key` said `update`. Absent counts as Remove: either way the source has no such
         service. A Reset with nothing in it leaves the source an empty shard (`drop` takes the shard itself away)."""
+        return self.write(key, self.differing(key, update))
+
+    def differing(self, key: ShardKey, update: Update) -> dict[str, Service | None]:
+        """What `update` changes in the shard of `key`, by hostname, None for what goes: to be given to `write`, at once or,
+        if a Reset is long, in pieces."""
         shard = self.shards.get(key, {})
         said: dict[str, Service | None]
         match update:
@@ -54,22 +59,11 @@ class Catalog(msgspec.Struct, frozen=True, eq=False):
                 said = {service.hostname: service}
             case Remove(hostname=hostname) | Absent(hostname=hostname):
                 said = {hostname.lower(): None}
-        return self._with(key, _differing(shard, said))
+        return {name: service for name, service in said.items() if shard.get(name) != service}
 
-    def drop(self, key: ShardKey) -> Change:
-        """The catalog without the shard of a source that was taken out of the configuration, or whose lease ran out."""
-        if key not in self.shards:
-            return Change(self)
-        change = self._with(key, dict.fromkeys(self.shards[key]))
-        shards = {other: shard for other, shard in change.catalog.shards.items() if other != key}
-        return Change(msgspec.structs.replace(change.catalog, shards=shards), change.touched)
-
-    def provenance(self, hostname: str) -> tuple[Provenance, ...]:
-        """Which source won each field of the service, and why; empty if there is no such service. Computed when asked."""
-        claims = self.claims.get(hostname, _NO_CLAIMS)
-        return explain(claims, self.own) if claims else ()
-
-    def _with(self, key: ShardKey, said: Mapping[str, Service | None]) -> Change:
+    def write(self, key: ShardKey, said: Mapping[str, Service | None]) -> Change:
+        """The catalog with each service of `said` in the shard of `key`, or without it where None. `said` holds what
+        `differing` gave, all or part of it."""
         if not said and key in self.shards:
             return Change(self)
         shard = self.shards.get(key, FrozenMap())
@@ -92,10 +86,18 @@ class Catalog(msgspec.Struct, frozen=True, eq=False):
         )
         return Change(catalog, frozenset((*services, *findings)))
 
+    def drop(self, key: ShardKey) -> Change:
+        """The catalog without the shard of a source that was taken out of the configuration, or whose lease ran out."""
+        if key not in self.shards:
+            return Change(self)
+        change = self.write(key, dict.fromkeys(self.shards[key]))
+        shards = {other: shard for other, shard in change.catalog.shards.items() if other != key}
+        return Change(msgspec.structs.replace(change.catalog, shards=shards), change.touched)
 
-def _differing(shard: Mapping[str, Service], said: Mapping[str, Service | None]) -> dict[str, Service | None]:
-    """The part of `said` that changes the shard; an equal service stays the object it was."""
-    return {name: service for name, service in said.items() if shard.get(name) != service}
+    def provenance(self, hostname: str) -> tuple[Provenance, ...]:
+        """Which source won each field of the service, and why; empty if there is no such service. Computed when asked."""
+        claims = self.claims.get(hostname, _NO_CLAIMS)
+        return explain(claims, self.own) if claims else ()
 
 
 def _claims(old: Iterable[Claim], key: ShardKey, service: Service | None) -> tuple[Claim, ...]:

@@ -1,6 +1,7 @@
 """The catalog feed: readers skip catalogs, never names."""
 
 import trio
+import trio.testing
 
 from discovery.feed import CatalogFeed
 from discovery.model import Service, ShardKey
@@ -41,3 +42,27 @@ async def test_a_cancelled_wait_loses_nothing():
     assert scope.cancelled_caught
     feed.apply(EAST, Upsert(Service("a")))
     assert (await reader.wait_changed()).touched == {"a"}
+
+
+async def test_a_long_reset_is_written_in_pieces_with_others_running_in_between():
+    feed = CatalogFeed("east")
+    services = tuple(Service(f"s{number}") for number in range(250))
+    sizes = []
+
+    async def watch():
+        seen = -1
+        while True:
+            seen, catalog = await feed.catalog.newer_than(seen)
+            sizes.append(len(catalog.services))
+
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(watch)
+        await trio.testing.wait_all_tasks_blocked()
+        assert len(await feed.apply_slowly(EAST, Reset(services))) == 250
+        await trio.testing.wait_all_tasks_blocked()
+        assert {100, 200} & set(sizes)  # a waiting reader wakes within a round or two of the scheduler
+        assert sizes[-1] == 250
+        assert await feed.apply_slowly(EAST, Reset(services)) == frozenset()
+        assert await feed.apply_slowly(EAST, Reset(services[:1])) == {service.hostname for service in services[1:]}
+        nursery.cancel_scope.cancel()
+    assert list(feed.catalog.value.services) == ["s0"]

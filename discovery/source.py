@@ -1,0 +1,207 @@
+"""Sources: what reads one registry and says what it sees; and leases: what becomes of its shard when it cannot be reached.
+
+Theory of operation. A Source is followed by a Follower, which writes its updates into the catalog, and only into its own
+shard. A source that raises or ends has lost its registry: the shard stands as it was (silence is not emptiness), the source
+is watched anew after a backoff, and a clock runs: when the lease's time is up before the next Reset, the shard is dropped or
+its endpoints are marked degraded, by the LossPolicy. A Reset ends the loss, whatever came of the shard meanwhile.
+"""
+
+from __future__ import annotations
+
+import enum
+from collections.abc import Callable
+from contextlib import AbstractAsyncContextManager
+from typing import Protocol
+
+import msgspec
+import trio
+
+from discovery.backoff import DEFAULT, Backoff, BackoffPolicy, Random
+from discovery.feed import CatalogFeed
+from discovery.model import Endpoint, Health, Service, ShardKey
+from discovery.supervise import describe
+from discovery.update import Reset, Update
+from discovery.watch import Watchable
+
+
+class Source(Protocol):
+    """Reads one registry and speaks updates.
+
+    `watch` is written as an async generator under `@trio.as_safe_channel`. Each `watch()` connects anew: its first update is
+    a Reset, sent once everything is known, never because the registry was unreachable. It raises when the registry is lost
+    (OSError or whatever the client raises) and never sends anything for it. Leaving the context closes the connection.
+    """
+
+    @property
+    def name(self) -> str: ...
+
+    @property
+    def cluster(self) -> str: ...
+
+    def watch(self) -> AbstractAsyncContextManager[trio.abc.ReceiveChannel[Update]]: ...
+
+
+class SourceLost(Exception):
+    """A registry cannot be read: what was tried, why it failed, what to do."""
+
+
+class OnLoss(enum.Enum):
+    """What becomes of a lost source's shard when its lease is up."""
+
+    KEEP = "keep"
+    EXPIRE = "expire"
+    DEGRADE = "degrade"
+
+
+class LossPolicy(msgspec.Struct, frozen=True):
+    """KEEP: the shard stands for ever. EXPIRE: it is dropped `after` seconds of loss. DEGRADE: then its healthy endpoints
+    become DEGRADED, so that they are used after those of others."""
+
+    action: OnLoss = OnLoss.KEEP
+    after: float = 0.0
+
+
+KEEP_FOREVER = LossPolicy()  # an outdated endpoint is found by health checks and ejection; a missing one by nobody
+
+
+class SourceStatus(msgspec.Struct, frozen=True):
+    """A source as the admin API shows it.
+
+    connected: since the last Reset nothing failed. updated: when it last said something, in seconds of the follower's
+    clock; None before. lost: since when it is not connected; None if it is. error: the last failure, "" while connected.
+    shard: "none" (has said nothing), "live", "kept", "expired" or "degraded".
+    """
+
+    key: ShardKey
+    connected: bool = False
+    updated: float | None = None
+    lost: float | None = None
+    error: str = ""
+    failures: int = 0
+    shard: str = "none"
+    services: int = 0
+
+
+class Follower:
+    """Follows one source into the catalog. `status` is its state, for as many readers as like.
+
+    clock: seconds for the status' times (time.time in the product); leases run on trio's clock. rng: the backoff's jitter.
+    """
+
+    def __init__(
+        self,
+        source: Source,
+        feed: CatalogFeed,
+        *,
+        clock: Callable[[], float],
+        rng: Random,
+        loss: LossPolicy = KEEP_FOREVER,
+        backoff: BackoffPolicy = DEFAULT,
+    ) -> None:
+        self.key = ShardKey(source.cluster, source.name)
+        self.status = Watchable(SourceStatus(self.key, lost=clock()))
+        self._source = source
+        self._feed = feed
+        self._clock = clock
+        self._loss = loss
+        self._backoff = Backoff(backoff, rng)
+
+    async def run(self) -> None:
+        """Follow until cancelled; never returns and raises for nothing the source does. Cancellation leaves the shard in the
+        catalog as it is: `feed.drop(follower.key)` when the source was taken out of the configuration."""
+        lease = _Lease(self._loss, self._expire)
+        async with trio.open_nursery() as nursery:
+            lease.begin(nursery)
+            while True:
+                try:
+                    await self._follow(lease)
+                    error: Exception = SourceLost(f"source {self.key} ended its updates; it is started again")
+                except* Exception as group:
+                    error = group.exceptions[0] if len(group.exceptions) == 1 else group
+                pause = self._backoff.failed()
+                self._lost(error)
+                lease.begin(nursery)
+                await trio.sleep(pause)
+
+    async def _follow(self, lease: _Lease) -> None:
+        """One connection, from its Reset to its end."""
+        async with self._source.watch() as updates:
+            first = True
+            async for update in updates:
+                if first and not isinstance(update, Reset):
+                    raise SourceLost(f"source {self.key} began with {type(update).__name__}, not Reset: a fault of the source")
+                if first:
+                    lease.end()
+                    self._backoff.succeeded()
+                first = False
+                await self._feed.apply_slowly(self.key, update)
+                self._said()
+
+    def _said(self) -> None:
+        self.status.set(SourceStatus(self.key, connected=True, updated=self._clock(), shard="live", services=self._size()))
+
+    def _lost(self, error: Exception) -> None:
+        status = self.status.value
+        self.status.set(
+            msgspec.structs.replace(
+                status,
+                connected=False,
+                error=describe(error),
+                failures=self._backoff.failures,
+                lost=self._clock() if status.lost is None else status.lost,
+                shard="kept" if status.shard == "live" else status.shard,
+            )
+        )
+
+    def _expire(self) -> None:
+        """The lease is up."""
+        shard = self._feed.catalog.value.shards.get(self.key)
+        if shard is None:
+            return
+        if self._loss.action is OnLoss.EXPIRE:
+            self._feed.drop(self.key)
+            word = "expired"
+        else:
+            self._feed.apply(self.key, Reset(tuple(_degraded(service) for service in shard.values())))
+            word = "degraded"
+        self.status.set(msgspec.structs.replace(self.status.value, shard=word, services=self._size()))
+
+    def _size(self) -> int:
+        return len(self._feed.catalog.value.shards.get(self.key, ()))
+
+
+class _Lease:
+    """Runs from a loss to the next Reset; calls `expire` if that takes too long."""
+
+    def __init__(self, policy: LossPolicy, expire: Callable[[], None]) -> None:
+        self._policy = policy
+        self._expire = expire
+        self._running: trio.CancelScope | None = None
+
+    def begin(self, nursery: trio.Nursery) -> None:
+        """Start the time, unless it runs already."""
+        if self._running is None and self._policy.action is not OnLoss.KEEP:
+            self._running = trio.CancelScope()
+            nursery.start_soon(self._run, self._running)
+
+    def end(self) -> None:
+        """A Reset has come: the next loss begins a new lease."""
+        if self._running is not None:
+            self._running.cancel()
+            self._running = None
+
+    async def _run(self, scope: trio.CancelScope) -> None:
+        with scope:
+            await trio.sleep(self._policy.after)
+            if not scope.cancel_called:  # a Reset may have come in the very moment the time was up
+                self._expire()
+
+
+def _degraded(service: Service) -> Service:
+    return msgspec.structs.replace(service, endpoints=tuple(_degraded_endpoint(endpoint) for endpoint in service.endpoints))
+
+
+def _degraded_endpoint(endpoint: Endpoint) -> Endpoint:
+    if endpoint.health not in (Health.HEALTHY, Health.UNKNOWN):
+        return endpoint
+    return msgspec.structs.replace(endpoint, health=Health.DEGRADED)
