@@ -51,6 +51,9 @@ ACCEPTS = 32
 # A worker completes about 1,200 handshakes a second (DATAPLANE.md): a thousand under way is a second's work, and 1,000 times the 60 KB
 # that OpenSSL keeps for each is what this process can spare.
 GREETINGS = 1024
+# However many descriptors there are: with TLS a connection keeps about 60 KB, so 50,000 are 3 GB. The same number is Envoy's advice for
+# a proxy at the edge (docs/configuration/best_practices/edge).
+_MOST_CONNECTIONS = 50_000
 # Descriptors that are not connections: listening sockets, pipes, shared memory, logs, name look-ups.
 _DESCRIPTORS_APART = 128
 _HEALTH_RESERVE = 16  # connections to the health port beyond the limit: a full gateway is not a dead one
@@ -68,8 +71,8 @@ def connection_limit() -> int:
     """How many connections a worker may hold: each may need a second descriptor, towards an endpoint."""
     soft, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
     if soft == resource.RLIM_INFINITY:
-        soft = 1 << 20
-    return max(_HEALTH_RESERVE, (soft - _DESCRIPTORS_APART) // 2)
+        return _MOST_CONNECTIONS
+    return min(_MOST_CONNECTIONS, max(_HEALTH_RESERVE, (soft - _DESCRIPTORS_APART) // 2))
 
 
 class Listeners:

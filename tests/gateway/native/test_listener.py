@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import resource
 import socket
 import ssl
 import struct
@@ -13,11 +14,12 @@ import certs
 import msgspec
 import pytest
 import trio
+from cryptography.hazmat.primitives.serialization import Encoding
 
 from discovery.watch import Watchable
 from gateway.native import greeting
 from gateway.native.connection import ConnectionContext
-from gateway.native.listener import Listeners
+from gateway.native.listener import Listeners, connection_limit
 from gateway.native.reactor import Reactor, Strand
 from gateway.native.shared import Shared
 from gateway.native.sockets import Sockets
@@ -523,6 +525,37 @@ async def test_a_snapshot_changes_listeners_under_a_connection_that_stands() -> 
 
         assert await trio.to_thread.run_sync(talk) == b"t-old:still"
         sock.close()
+
+
+async def test_a_renewed_certificate_is_shown_to_new_connections_and_drops_no_old_one() -> None:
+    async with gateway(ListenerKind.GATEWAY, HOSTS[0]) as (rig, port):
+
+        def connect() -> ssl.SSLSocket:
+            return client().wrap_socket(socket.create_connection(("127.0.0.1", port), timeout=20), server_hostname="shop.example")
+
+        def talk(tls: ssl.SSLSocket) -> bytes:
+            tls.sendall(b"hi")
+            return tls.recv(100)
+
+        old = await trio.to_thread.run_sync(connect)
+        await until(lambda: len(rig.served) == 1)
+        renewed = WEB.leaf("shop.example", label="renewed")
+        rig.contexts.renew(KEYS | certs.secrets(renewed))
+        part = rig.served[0].listener
+        rig.serves(msgspec.structs.replace(part, chains=(FilterChain("shop", "t-new", ("shop.example",), simple(renewed)),)))
+        new = await trio.to_thread.run_sync(connect)
+        assert await trio.to_thread.run_sync(talk, new) == b"t-new:hi"
+        assert await trio.to_thread.run_sync(talk, old) == b"t-shop:hi"
+        shown = [tls.getpeercert(binary_form=True) for tls in (old, new)]
+        assert shown == [leaf.certificate.public_bytes(Encoding.DER) for leaf in (SHOP, renewed)]
+        old.close()
+        new.close()
+
+
+def test_the_limit_leaves_descriptors_for_endpoints(monkeypatch: pytest.MonkeyPatch) -> None:
+    for soft, limit in ((1024, 448), (100, 16), (1 << 20, 50_000), (resource.RLIM_INFINITY, 50_000)):
+        monkeypatch.setattr(resource, "getrlimit", lambda which, soft=soft: (soft, soft))
+        assert connection_limit() == limit
 
 
 async def test_sockets_come_after_the_snapshot() -> None:
