@@ -39,13 +39,13 @@ _CONDEMNED = 2
 
 
 class BackendState:
-    """See the module. Create and change it through `Upstreams`. retries, overflow: counted by the exchange."""
+    """See the module. Create and change it through `Upstreams`. retries, overflow: counted by the exchange. fitness: which of its
+    endpoints are fit. closed: the Snapshot has it no more."""
 
     __slots__ = (
         "_counter",
         "_entries",
         "_evacuated",
-        "_fitness",
         "_gone",
         "_moved_at",
         "_ramp",
@@ -58,7 +58,9 @@ class BackendState:
         "active",
         "awake",
         "backend",
+        "closed",
         "endpoints",
+        "fitness",
         "hosts",
         "overflow",
         "reports",
@@ -78,7 +80,7 @@ class BackendState:
         """reports: where to say what happened. awake: where to put itself when it wants to be ticked."""
         self.backend = backend
         self.reports = [] if reports is None else reports
-        self.awake = False
+        self.awake = self.closed = False
         self._wakeful = [] if awake is None else awake
         self.endpoints: Sequence[LbEndpoint] = ()
         self.hosts: dict[str, Host] = {}
@@ -87,7 +89,7 @@ class BackendState:
         self._verdicts: Mapping[str, Verdict] = {}
         self._evacuated: Mapping[str, int] = {}
         self._gone: dict[tuple[int, str, str], int] = {}  # traffic of hosts that are no more, or were elsewhere before
-        self._fitness = Fitness(backend, shared, self.reports)
+        self.fitness = Fitness(backend, shared, self.reports)
         self._counter: SharedCounter | None = None
         self._ramp: Ramp | None = None
         self._spread = EMPTY
@@ -101,7 +103,7 @@ class BackendState:
     def pick(self, now: float, *, repeatable: bool = True) -> Host | None:
         """The endpoint for a request's first attempt, None when there is none in service. repeatable: it may be sent again if this
         endpoint does not answer; such requests also find out whether an endpoint that was silent is back. About 0.5 µs."""
-        fitness = self._fitness
+        fitness = self.fitness
         if fitness.changed:
             self._rebuild(now)
         if fitness.asking:
@@ -126,7 +128,7 @@ class BackendState:
         first, but one that itself has long been asked without an answer, and a priority of which two endpoints failed this request,
         only after all others. Otherwise as Envoy: the balance picks
         anew up to host_attempts times to find another (previous_hosts), not in the priorities tried (previous_priorities)."""
-        if self._fitness.changed:
+        if self.fitness.changed:
             self._rebuild(now)
         if policy.immediate or elsewhere or policy.previous_priorities:
             least = 1 if policy.previous_priorities and not policy.immediate else _CONDEMNED
@@ -157,7 +159,7 @@ class BackendState:
         for priority, hosts in enumerate(self._spread.in_service):
             for host in hosts:
                 if host not in tried:
-                    bad = failures[priority] >= condemned or self._fitness.doubtful(host, now)
+                    bad = failures[priority] >= condemned or self.fitness.doubtful(host, now)
                     idle = not loads[priority]
                     choices.setdefault((bad, idle, priority if idle else 0), []).append(host)
         if not choices:
@@ -200,15 +202,15 @@ class BackendState:
         host.last_answer = now
         if status >= 500:
             host.failures += 1
-            self._fitness.answered(host, status, now)
+            self.fitness.answered(host, status, now)
         elif host.tally.faulty or host.asked or host.half_open or host.own or status >= 400:
-            self._fitness.answered(host, status, now)
+            self.fitness.answered(host, status, now)
 
     def failed(self, host: Host, waiter: Waiter, failure: Failure, now: float) -> None:
         """The attempt ended without an answer, or broke off in the middle of one. Not for a client that went away."""
         host.waiting.pop(waiter, None)
         host.failures += 1
-        self._fitness.failed(host, failure, now)
+        self.fitness.failed(host, failure, now)
 
     def finished(self, host: Host, waiter: Waiter) -> None:
         """The attempt is over: once for each `started`."""
@@ -227,7 +229,7 @@ class BackendState:
     def tick(self, now: float, *, rebuild: bool = True) -> bool:
         """Silence, sweep, failback. Call it every 50 ms, through Upstreams. rebuild: there is time to compute anew what changed;
         else the next request or the next tick does. Returns whether it did."""
-        fitness = self._fitness
+        fitness = self.fitness
         fitness.tick(now, busy=self.active > 0)
         if self._ramp is not None and self._ramp.moving and now >= self._step_at:
             self._step_at = now + max(_STEP, self._ramp.policy.ramp_ms / 100_000)
@@ -247,7 +249,7 @@ class BackendState:
 
     def take_evictions(self) -> list[tuple[Waiter, Host]]:
         """Who is to be told that its host gives no answer."""
-        taken, self._fitness.evictions = self._fitness.evictions, []
+        taken, self.fitness.evictions = self.fitness.evictions, []
         return taken
 
     # ---------------------------------------------------------------------------------------------- what is known
@@ -262,7 +264,7 @@ class BackendState:
             endpoint = wanted.get(key)
             if endpoint is None or endpoint.key != host.key:
                 self._fold(host)
-                self._fitness.forget(host)
+                self.fitness.forget(host)
                 removed.append(self.hosts.pop(key))
         for endpoint in endpoints:
             known = self.hosts.get(endpoint.id)
@@ -271,7 +273,7 @@ class BackendState:
             elif known.endpoint != endpoint:
                 self._fold(known)
                 known.endpoint, known.priority = endpoint, endpoint.priority
-        self._fitness.hosts = list(self.hosts.values())
+        self.fitness.hosts = list(self.hosts.values())
         if backend != self.backend:
             self._configure(backend)
         self.assess(self._verdicts, self._evacuated)
@@ -279,14 +281,14 @@ class BackendState:
 
     def _configure(self, backend: Backend) -> None:
         self.backend = backend
-        self._fitness.configure(backend)
+        self.fitness.configure(backend)
         if backend.failback is None:
             self._ramp = None
         elif self._ramp is None:
             self._ramp = Ramp(backend.failback)
         else:
             self._ramp.policy = backend.failback
-        shared = self._fitness.shared
+        shared = self.fitness.shared
         if backend.max_requests and self._counter is None and shared is not None:
             self._counter = shared.counter(counter_key(backend.name))
             self._counter.add(self.active)
@@ -297,38 +299,35 @@ class BackendState:
     def assess(self, verdicts: Mapping[str, Verdict], evacuated: Mapping[str, int]) -> None:
         """Take over what control knows of this backend's endpoints, by id or group."""
         self._verdicts, self._evacuated = verdicts, evacuated
-        for host in self._fitness.hosts:
+        for host in self.fitness.hosts:
             host.verdict = verdicts.get(host.endpoint.group or host.id)
-        self._fitness.changed = True
+        self.fitness.changed = True
         self.wake()
 
     def address_state(self, host: Host, *, down: bool) -> None:
         """The host's address is gone (what waits there is evicted), or is back."""
         if host.down != down:
             host.down = down
-            self._fitness.changed = True
+            self.fitness.changed = True
             self.wake()
             if down:
-                self._fitness.evict(host)
+                self.fitness.evict(host)
 
     def seen(self, host: Host, ejection: Ejection | None, now: float) -> None:
         """What shared memory now says of a host; call it when that changed."""
-        self._fitness.seen(host, ejection, now)
+        self.fitness.seen(host, ejection, now)
         self.wake()
-
-    @property
-    def fitness(self) -> Fitness:
-        return self._fitness
 
     def close(self) -> None:
         """The backend is gone: its ejections and counters count no more."""
-        for host in self._fitness.hosts:
-            self._fitness.forget(host)
+        self.closed = True
+        for host in self.fitness.hosts:
+            self.fitness.forget(host)
         if self._counter is not None:
             self._counter.forget()
 
     def _rebuild(self, now: float) -> None:
-        hosts = self._fitness.hosts
+        hosts = self.fitness.hosts
         priorities = gather(hosts, self._evacuated)
         if not any(priority.in_healthy or priority.in_degraded for priority in priorities):
             priorities = gather(hosts, self._evacuated, half_open=True)
@@ -338,7 +337,7 @@ class BackendState:
             granted = self._ramp.observe(now, [(priority.name, natural(priority, over)) for priority in priorities])
         self._spread = spread(self.backend, priorities, granted, self._random)
         self._entries = self._spread.entries
-        self._fitness.changed = False
+        self.fitness.changed = False
 
     # ---------------------------------------------------------------------------------------------------- statistics
 
@@ -351,7 +350,7 @@ class BackendState:
     def statistics(self) -> BackendStatistics:
         """loads are those of the last request or tick."""
         traffic = dict(self._gone)
-        for host in self._fitness.hosts:
+        for host in self.fitness.hosts:
             key = (host.priority, str(host.endpoint.locality), host.endpoint.cluster)
             traffic[key] = traffic.get(key, 0) + host.requests - host.folded
         return BackendStatistics(
@@ -378,8 +377,8 @@ class BackendState:
                 p50_us=int(host.latencies.percentile(50) * 1_000_000),
                 p99_us=int(host.latencies.percentile(99) * 1_000_000),
             )
-            for host in self._fitness.hosts
+            for host in self.fitness.hosts
         ]
 
     def __repr__(self) -> str:
-        return f"<BackendState {self.backend.name} loads={self._spread.loads} active={self.active} {self._fitness.hosts}>"
+        return f"<BackendState {self.backend.name} loads={self._spread.loads} active={self.active} {self.fitness.hosts}>"

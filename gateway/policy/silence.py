@@ -37,15 +37,14 @@ _UNKNOWN_FLOORS = 4
 
 
 class Latencies:
-    """Recent time to first byte of one endpoint's answers. `total` counts both windows."""
+    """Recent time to first byte of one endpoint's answers."""
 
-    __slots__ = ("_began", "_older", "counts", "total")
+    __slots__ = ("_began", "_older", "counts")
 
     def __init__(self, now: float = 0.0) -> None:
         self.counts = [0] * _BUCKETS
         self._older: list[int] | None = None
         self._began = now
-        self.total = 0
 
     def record(self, seconds: float) -> None:
         """About 0.2 µs."""
@@ -56,17 +55,19 @@ class Latencies:
             bits = us.bit_length()
             index = bits * 4 + (us >> (bits - 3)) - 4 if bits <= _OCTAVES else _BUCKETS - 1
         self.counts[index] += 1
-        self.total += 1
 
     def roll(self, now: float) -> None:
         """Begin a new window if the running one is old and full enough. Call it about once a second; it costs nothing between."""
         if now - self._began < _WINDOW_SECONDS:
             return
-        fresh = sum(self.counts)
-        if fresh < _WINDOW_SAMPLES:
+        if sum(self.counts) < _WINDOW_SAMPLES:
             return
         self._older, self.counts, self._began = self.counts, [0] * _BUCKETS, now
-        self.total = fresh
+
+    @property
+    def total(self) -> int:
+        """Answers in both windows."""
+        return sum(self.counts) + sum(self._older or ())
 
     def percentile(self, percent: float) -> float:
         """Seconds under which that share of recent answers came (middle of the bucket: within 13 %); 0.0 without any."""

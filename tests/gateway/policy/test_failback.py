@@ -67,16 +67,13 @@ def test_without_hold_down_and_ramp_it_is_back_at_once():
 
 @given(st.lists(st.tuples(st.floats(0.01, 40), st.integers(0, 100)), min_size=1, max_size=40))
 def test_granted_is_never_over_natural_and_never_jumps_up_before_hold_down(steps):
-    ramp, now, before, rising = Ramp(POLICY), 0.0, None, None
+    ramp, now, before, carried, rising = Ramp(POLICY), 0.0, 0, False, None
     for step, natural in steps:
         now += step
         granted = ramp.observe(now, [("near", natural)])[0]
         assert 0 <= granted <= natural
-        if before and granted < natural and rising is None:
-            rising = now
-        if before and granted > before:
+        if carried and granted > before:
             assert rising is not None
             assert now - rising >= 30
-        if granted == natural:
-            rising = None
-        before = granted if granted or before else None
+        rising = (now if rising is None else rising) if granted < natural else None
+        before, carried = granted, carried or natural > 0
