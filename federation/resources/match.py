@@ -75,7 +75,9 @@ class HTTPMatchRequest(Message):
             yield from warning(("ignoreUriCase",), "ignoreUriCase has no effect on a regex; write (?i) into it")
         for name, written in (("sourceLabels", self.source_labels), ("sourceNamespace", self.source_namespace)):
             if written:
-                yield from warning((name,), f"`{name}` speaks of sidecars and cannot apply to a gateway: it is not looked at")
+                yield from warning(
+                    (name,), f"`{name}` speaks of sidecars and cannot apply to a gateway, whose clients have neither"
+                )
 
 
 def _header_faults(field: str, matches: Mapping[str, StringMatch]) -> Iterator[Fault]:

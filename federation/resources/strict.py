@@ -10,7 +10,6 @@ Secrets are read here too.
 
 from __future__ import annotations
 
-import enum
 import functools
 import itertools
 import types
@@ -24,7 +23,8 @@ from pydantic import ValidationError
 from pydantic.alias_generators import to_camel
 
 from federation.resources.message import Fault, Message, Path
-from federation.resources.scalars import HostPort
+from federation.resources.patch import cut, filled
+from federation.resources.wording import translated
 
 M = TypeVar("M", bound=Message)
 
@@ -182,7 +182,7 @@ def _typed(shaped: object, model: type[M], reading: _Reading) -> M | None:
             return model.model_validate(shaped)
         except ValidationError as refused:
             errors = refused.errors(include_url=False)
-        faults = [_translated(error) for error in errors[:MOST_FAULTS]]
+        faults = [translated(error) for error in errors[:MOST_FAULTS]]
         reading.faults += [one for one in faults if one.path not in reading.meant and not reading.cut_at(one.path)]
         if len(errors) > MOST_FAULTS:
             return None
@@ -191,146 +191,14 @@ def _typed(shaped: object, model: type[M], reading: _Reading) -> M | None:
             if any(one.path[: len(cut)] == cut for cut in fresh):
                 continue
             if one.path in reading.filled:  # a stand-in that does not fit either: go higher, so that this ends
-                place = _cut(shaped, one.path[:-1])
+                place = cut(shaped, one.path[:-1])
             else:
-                place = _filled(shaped, model, one.path) or _cut(shaped, one.path)
+                place = filled(shaped, model, one.path) or cut(shaped, one.path)
                 reading.filled.add(one.path)
             if place is None:
                 return None
             fresh.append(place)
         reading.cut += fresh
-
-
-def _reached(shaped: object, path: Path) -> object:
-    for key in path:
-        if isinstance(shaped, dict):
-            shaped = shaped.get(key)
-        elif isinstance(shaped, list) and isinstance(key, int) and key < len(shaped):
-            shaped = shaped[key]
-        else:
-            return None
-    return shaped
-
-
-def _cut(shaped: object, path: Path) -> Path | None:
-    """Take out the smallest thing at or above `path` that can go without moving its neighbours, and say which; None: it is the root."""
-    while path:
-        parent = _reached(shaped, path[:-1])
-        if isinstance(parent, dict) and path[-1] in parent:
-            del parent[path[-1]]
-            return path
-        path = path[:-1]
-    return None
-
-
-def _filled(shaped: object, model: type[Message], path: Path) -> Path | None:
-    """Put something of the right type where a required field is missing or a list's item is wrong, so that the rest can be judged;
-    None: it is neither. No rule about the place is believed, and the message is never handed out."""
-    if not path:
-        return None
-    key, parent = path[-1], _reached(shaped, path[:-1])
-    annotation, required = _wanted(model, path)
-    if (isinstance(parent, list) and isinstance(key, int) and key < len(parent)) or (
-        isinstance(parent, dict) and key not in parent and required
-    ):
-        parent[key] = _stand_in(annotation)
-    else:
-        return None
-    return path
-
-
-def _wanted(model: type[Message], path: Path) -> tuple[Any, bool]:
-    """The type that stands at `path`, and whether something has to."""
-    annotation: Any = model
-    required = True
-    for key in path:
-        origin, arguments = typing.get_origin(annotation), typing.get_args(annotation)
-        if origin is tuple:
-            annotation, required = _plain(arguments[0]), True
-        elif origin is dict:
-            annotation, required = _plain(arguments[1]), False
-        elif isinstance(annotation, type) and issubclass(annotation, Message):
-            infos = {info.alias or name: info for name, info in annotation.model_fields.items()}
-            if key not in infos:
-                return None, False
-            annotation, required = _plain(infos[str(key)].annotation), infos[str(key)].is_required()
-        else:
-            return None, False
-    return annotation, required
-
-
-def _plain(annotation: Any) -> Any:
-    """Without Annotated and `| None`."""
-    if typing.get_origin(annotation) is typing.Annotated:
-        return _plain(typing.get_args(annotation)[0])
-    if typing.get_origin(annotation) in (types.UnionType, typing.Union):
-        return _plain(next(one for one in typing.get_args(annotation) if one is not type(None)))
-    return annotation
-
-
-def _stand_in(annotation: Any) -> object:
-    if annotation is int:
-        return 1
-    if annotation is HostPort:
-        return HostPort("x", 1)
-    if typing.get_origin(annotation) is tuple:
-        return []
-    if isinstance(annotation, type) and issubclass(annotation, enum.Enum):
-        return next(iter(annotation))
-    if isinstance(annotation, type) and issubclass(annotation, Message):
-        return {}  # what it requires is filled in turn
-    return "x"
-
-
-_WANTED = {
-    "string_type": "must be text",
-    "string_unicode": "must be text without lone surrogates",
-    "bool_type": "must be true or false",
-    "int_type": "must be a whole number",
-    "int_parsing": "must be a whole number",
-    "int_parsing_size": "must be a whole number, and this one is too large",
-    "int_from_float": "must be a whole number",
-    "finite_number": "must be a whole number",
-    "model_type": "must be a mapping",
-    "model_attributes_type": "must be a mapping",
-    "dict_type": "must be a mapping",
-    "tuple_type": "must be a list",
-}
-
-
-def _translated(error: Any) -> Fault:
-    """pydantic's error in our words: what is wrong, what to write. Never the value itself."""
-    path: Path = tuple(key for key in error["loc"] if key != "[key]")
-    kind = error["type"]
-    if kind == "missing":
-        return Fault(path, f"`{path[-1]}` is required; write it")
-    if kind == "value_error":
-        return Fault(path, str(error["ctx"]["error"]))
-    wanted = _WANTED.get(kind)
-    if wanted is None:
-        return Fault(path, f"cannot be read: {error['msg']}")
-    given = _described(error["input"])
-    hint = "; put it in quotes" if kind == "string_type" and given in ("a number", "true or false") else ""
-    hint = "; write it as `- …` lines or in []" if kind == "tuple_type" else hint
-    return Fault(path, f"{wanted}, not {given}{hint}")
-
-
-def _described(value: object) -> str:
-    match value:
-        case None:
-            return "null"
-        case bool():
-            return "true or false"
-        case int() | float():
-            return "a number"
-        case str():
-            return "text"
-        case Mapping():
-            return "a mapping"
-        case list() | tuple():
-            return "a list"
-        case _:
-            return f"a {type(value).__name__}"
 
 
 # ------------------------------------------------------------------------------------------------------------ pass 3: rules

@@ -1,0 +1,77 @@
+"""A finding, and the view of all documents that rules look at.
+
+Pure. Rules see what compile sees (its scope and its effective policies), so that what they say is about what would happen, not about
+what is written in one place.
+"""
+
+from __future__ import annotations
+
+import enum
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import msgspec
+
+from discovery.document import Origin
+from discovery.model import Service
+from federation.compile.inputs import Inputs
+from federation.compile.names import most_specific, resolve
+from federation.compile.scope import Scope, scope
+from federation.resources.document import Document
+from federation.resources.virtual_service import Destination, VirtualService
+
+
+class Level(enum.Enum):
+    ERROR = "error"  # something will not work
+    WARNING = "warning"  # something works otherwise than its author may think
+
+
+class Finding(msgspec.Struct, frozen=True):
+    """code: Istio's (IST…) where the finding is theirs, else ours (FG…). message: what, why, what to do."""
+
+    code: str
+    level: Level
+    kind: str
+    name: str
+    message: str
+    origin: Origin
+
+    def __str__(self) -> str:
+        return f"{self.origin} {self.kind}/{self.name} {self.level.value} {self.code}: {self.message}"
+
+
+@dataclass(frozen=True)
+class View:
+    """Everything a rule may look at."""
+
+    inputs: Inputs
+    scope: Scope
+
+    @classmethod
+    def of(cls, inputs: Inputs) -> View:
+        return cls(inputs, scope(inputs))
+
+    @property
+    def services(self) -> Mapping[str, Service]:
+        return self.inputs.services
+
+    def service(self, host: str) -> Service | None:
+        """The service a full name means: its own, or the closest wildcard's."""
+        found = self.services.get(host)
+        if found is None:
+            pattern = most_specific((name for name in self.services if name.startswith("*")), host)
+            found = self.services[pattern] if pattern else None
+        return found
+
+    def destinations(self) -> Iterator[tuple[Document[VirtualService], str, Destination, str]]:
+        """(VirtualService, path, destination, its full host) of every destination of every VirtualService."""
+        for document in self.inputs.resources.virtual_services:
+            for index, http in enumerate(document.spec.http):
+                for place, split in enumerate(http.route):
+                    host = resolve(split.destination.host, document.namespace, self.scope.cluster_domain)
+                    yield document, f"spec.http[{index}].route[{place}].destination", split.destination, host
+
+
+def about(document: Document[Any], code: str, level: Level, message: str) -> Finding:
+    return Finding(code, level, document.kind, document.name, message, document.origin)

@@ -1,0 +1,95 @@
+"""Names that lead nowhere (IST0101), hosts that no Gateway serves (IST0132), ports that nobody chose (IST0112)."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from federation.analyze.finding import Finding, Level, View, about
+from federation.compile.names import covers, intersection, split_gateway_host
+from federation.compile.scope import MESH, namespace_of
+from federation.resources.document import Document
+from federation.resources.gateway import Gateway
+
+NOT_FOUND, HOST_NOT_IN_GATEWAY, PORT_NEEDED = "IST0101", "IST0132", "IST0112"
+
+
+def gateways_not_found(view: View) -> Iterator[Finding]:
+    """A VirtualService that names a Gateway that is not there."""
+    known = {f"{gateway.namespace}/{gateway.name}" for gateway in view.inputs.resources.gateways}
+    for document in view.inputs.resources.virtual_services:
+        matched = [name for http in document.spec.http for match in http.match for name in match.gateways]
+        for name in dict.fromkeys((*document.spec.gateways, *matched)):
+            full = name if "/" in name else f"{document.namespace}/{name}"
+            if name != MESH and full not in known:
+                message = f"there is no Gateway {full}; write it, or name one as namespace/name"
+                yield about(document, NOT_FOUND, Level.ERROR, message)
+
+
+def hosts_not_found(view: View) -> Iterator[Finding]:
+    """A destination that no source knows. What a peer may still tell us of is not judged."""
+    imports = [pattern.lower() for peer in view.inputs.resources.peers for pattern in peer.spec.imports]
+    for document, path, _, host in view.destinations():
+        if view.service(host) is None and not any(covers(pattern, host) for pattern in imports):
+            message = f"{path}.host: nobody knows a service {host}; write a ServiceEntry or Service, or mend the name"
+            yield about(document, NOT_FOUND, Level.ERROR, message)
+
+
+def subsets_not_found(view: View) -> Iterator[Finding]:
+    """A destination's subset that no DestinationRule for its host defines."""
+    for document, path, destination, host in view.destinations():
+        if not destination.subset:
+            continue
+        service = view.service(host)
+        namespace = service.namespace if service else namespace_of(host, view.scope.cluster_domain)
+        rule = view.scope.rule(host, namespace)
+        if rule is None or destination.subset not in rule.subsets:
+            known = f"it has {', '.join(rule.subsets)}" if rule and rule.subsets else "there is none for this host"
+            message = f"{path}.subset: no DestinationRule for {host} has subset {destination.subset} ({known}); write it there"
+            yield about(document, NOT_FOUND, Level.ERROR, message)
+
+
+def credentials_not_found(view: View) -> Iterator[Finding]:
+    """A Gateway's credentialName without a Secret in the Node's namespace or the Gateway's own, where compile looks."""
+    known = {(secret.namespace, secret.name) for secret in view.inputs.resources.secrets}
+    for gateway in view.scope.gateways:
+        places = tuple(dict.fromkeys((view.scope.client, gateway.namespace)))
+        for index, server in enumerate(gateway.spec.servers):
+            name = server.tls.credential_name if server.tls else ""
+            if name and not any((place, name) in known for place in places):
+                message = f"spec.servers[{index}].tls.credentialName: there is no Secret {name} in namespace {' or '.join(places)}; write it"
+                yield about(gateway, NOT_FOUND, Level.ERROR, message)
+
+
+def hosts_not_in_gateway(view: View) -> Iterator[Finding]:
+    """A VirtualService's host that no server of the Gateways it names takes: its routes are not served."""
+    gateways = {f"{gateway.namespace}/{gateway.name}": gateway for gateway in view.inputs.resources.gateways}
+    for bound in view.scope.virtual_services:
+        named = [gateways[name] for name in sorted(bound.gateways) if name in gateways]
+        if not named or MESH in bound.gateways:
+            continue
+        for host in bound.hosts:
+            if not any(_takes(gateway, host, bound.document.namespace) for gateway in named):
+                names = ", ".join(f"{gateway.namespace}/{gateway.name}" for gateway in named)
+                message = (
+                    f"host {host} is in no server of Gateway {names}, so it is not served; add it to spec.servers[].hosts there"
+                )
+                yield about(bound.document, HOST_NOT_IN_GATEWAY, Level.WARNING, message)
+
+
+def _takes(gateway: Document[Gateway], host: str, namespace: str) -> bool:
+    for server in gateway.spec.servers:
+        for written in server.hosts:
+            owner, pattern = split_gateway_host(written, gateway.namespace)
+            if owner in ("*", namespace) and intersection(pattern, host) is not None:
+                return True
+    return False
+
+
+def ports_needed(view: View) -> Iterator[Finding]:
+    """A destination without a port whose service has several."""
+    for document, path, destination, host in view.destinations():
+        service = view.service(host)
+        if destination.port is None and service is not None and len(service.ports) > 1:
+            ports = ", ".join(str(port.number) for port in service.ports)
+            message = f"{path}.port: {host} has several ports ({ports}); write which one is meant"
+            yield about(document, PORT_NEEDED, Level.ERROR, message)
