@@ -29,7 +29,7 @@ class Source(Protocol):
 
     `watch` is written as an async generator under `@trio.as_safe_channel`. Each `watch()` connects anew: its first update is
     a Reset, sent once everything is known, never because the registry was unreachable. It raises when the registry is lost
-    (OSError or whatever the client raises) and never sends anything for it. Leaving the context closes the connection.
+    (OSError or whatever the client raises, alone or in a group) and never sends anything for it. Leaving the context closes the connection.
     Read it with `async for`: a bare `receive` adds an EndOfChannel to what the source raised.
     """
 

@@ -114,7 +114,7 @@ async def test_nobody_answering_is_a_lost_source_and_never_an_empty_reset(nurser
             async for update in updates:
                 return update
 
-    with pytest.raises(SourceLost, match=r"127\.0\.0\.1 answered none of 4 DNS questions"):
+    with pytest.RaisesGroup(pytest.RaisesExc(SourceLost, match=r"127\.0\.0\.1 answered none of 4 DNS questions")):
         await first()
     wanted.set((of_host("a.test"), of_host("gone.test")))
     assert [addresses(service) for service in (await first()).services] == [[], []]
