@@ -1,8 +1,9 @@
 """What is made of a peer's claims: discovery Services whose endpoints are the peer's gateway addresses.
 
-Pure. Each address of the peer stands for the same workloads, so each gets one endpoint per locality there with the same counts; nothing is
-summed over addresses. The locality is the workloads', so that failover by locality is right; the port is the gateway's, because
-its one port serves every service by SNI. What the Peer document does not let the peer claim is left out, and a Finding says so.
+Pure. Each address of the peer stands for the same workloads, so each gets one endpoint per locality and set of labels there, with the
+same counts; nothing is summed over addresses. The locality is the workloads', so that failover by locality is right; the port is the
+gateway's, because its one port serves every service by SNI. What the Peer document does not let the peer claim is left out, and a
+Finding says so.
 """
 
 from __future__ import annotations
@@ -27,13 +28,12 @@ def accepted(
     cluster: str,
     network: str,
     addresses: Collection[Address],
-    distinguish: Collection[str] = (),
+    distinguish: Collection[str] | None = None,
 ) -> Service | Finding:
     """The Service that `exported` means here, or why it is not believed.
 
-    cluster, network: what the peer said in its Hello. distinguish: label keys by which workloads of one locality are kept apart, as
-    endpoints of their own (those that subsets of this host select by); none = one endpoint per locality and address, with
-    the labels that all of them share."""
+    cluster, network: what the peer said in its Hello. Workloads of one locality with different labels are endpoints of their own, so
+    that subsets can select among them; distinguish: only these label keys keep them apart, and each has the labels all of it share."""
     hostname = exported.hostname
     if fault := _name_fault(hostname):
         return Finding(hostname, fault)
@@ -45,7 +45,7 @@ def accepted(
     if len({port.number for port in ports}) != len(ports) or len({port.name for port in ports}) != len(ports):
         return Finding(hostname, f"peer {terms.name} offers it with two ports of one number or one name")
     try:
-        groups = _grouped(exported.localities, frozenset(distinguish))
+        groups = _grouped(exported.localities, distinguish)
     except ValueError as error:
         return Finding(hostname, f"peer {terms.name}: {error}")
     endpoints = tuple(
@@ -56,7 +56,7 @@ def accepted(
             cluster=cluster,
             network=network,
             locality=Locality.parse(count.locality),
-            weight=max(1, count.total // max(1, len(addresses))),  # together they have the share of the workloads behind them
+            weight=max(1, count.total // max(1, len(addresses))),  # together: the share of what is behind
             health=Health.HEALTHY if count.healthy else Health.UNHEALTHY,
             peer=terms.name,
             healthy=count.healthy,
@@ -78,14 +78,15 @@ def _name_fault(hostname: str) -> str:
     return "" if good else "is no DNS name"
 
 
-def _grouped(counts: Iterable[LocalityCount], keys: Collection[str]) -> list[LocalityCount]:
-    """Counts of one locality summed, kept apart by the labels in `keys`. Raises ValueError for a locality or count that is none."""
+def _grouped(counts: Iterable[LocalityCount], keys: Collection[str] | None) -> list[LocalityCount]:
+    """Counts of one locality summed, kept apart by the labels in `keys` (None = by all). Raises ValueError for what is no
+    locality or count."""
     groups: dict[tuple[str, Labels], list[LocalityCount]] = {}
     for count in counts:
         if count.healthy > count.total:
             raise ValueError(f"{count.healthy} healthy of {count.total} workloads in {count.locality!r}")
         Locality.parse(count.locality)
-        kept = tuple(pair for pair in count.labels if pair[0] in keys)
+        kept = tuple(pair for pair in count.labels if keys is None or pair[0] in keys)
         groups.setdefault((count.locality, kept), []).append(count)
     return [_sum(locality, members) for (locality, _), members in sorted(groups.items())]
 
