@@ -86,6 +86,8 @@ class WorkloadEntry(Message):
     def faults(self) -> Iterator[Fault]:
         yield from fault(("address",), self._address_fault())
         for name, number in self.ports.items():
+            if not is_label(name):
+                yield Fault(("ports", name), f"`{name[:80]}` is no port name; use letters, digits and `-`, 63 at most")
             yield from fault(("ports", name), port_fault(number))
         if self.is_unix and self.ports:
             yield Fault(("ports",), "a unix socket has no ports; remove them")
@@ -186,7 +188,7 @@ class ServiceEntry(Message):
         for index, endpoint in enumerate(self.endpoints):
             at = ("endpoints", index)
             for name in endpoint.ports:
-                if name not in names:
+                if name not in names and is_label(name):
                     yield Fault(
                         (*at, "ports", name), f"the ServiceEntry has no port `{name[:80]}`; write it under spec.ports, or rename it"
                     )

@@ -126,4 +126,5 @@ def test_a_workload_entry():
     said = spec("WorkloadEntry", "address: vm-1.example\nports: {http: 8080}\nlabels: {app: a}\nlocality: us\nweight: 2")
     assert (said.address, said.weight, said.locality.region) == ("vm-1.example", 2, "us")
     assert_one_error("WorkloadEntry", "address: 10.0.0.1\nlabels: {a: 'b c'}", "spec.labels.a", "no label value")
+    assert_one_error("WorkloadEntry", "address: 10.0.0.1\nports: {'@': 80}", "spec.ports.@", "no port name")
     assert_one_error("WorkloadEntry", "ports: {a: 1}", "spec.address", "is empty")
