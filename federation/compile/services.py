@@ -12,6 +12,7 @@ from typing import Any
 import msgspec
 
 from discovery.model import Endpoint, Locality, Port, Resolution, Service
+from discovery.resolving import DnsService, DnsTarget
 from federation.compile.kubernetes import kubernetes_services
 from federation.compile.names import visible
 from federation.compile.status import Problem, Subject, left_out, warning
@@ -22,27 +23,12 @@ from federation.resources.resources import Resources
 from federation.resources.service_entry import Location, ServiceEntry, WorkloadEntry
 
 
-class DnsName(msgspec.Struct, frozen=True):
-    """A name to resolve: each of its addresses becomes `template` with that address."""
-
-    name: str
-    template: Endpoint
-
-
-class DnsDescription(msgspec.Struct, frozen=True):
-    """A service whose endpoints are in DNS; `service` has none yet. srv: an SRV name, whose records say targets and ports."""
-
-    service: Service
-    names: tuple[DnsName, ...] = ()
-    srv: str = ""
-    locality: Locality = Locality()
-
-
 class Described(msgspec.Struct, frozen=True):
-    """Everything the documents describe, each hostname once in each tuple, ordered by hostname."""
+    """Everything the documents describe, each hostname once in each tuple, ordered by hostname. dns: services whose endpoints are
+    names still to be resolved."""
 
     static: tuple[Service, ...] = ()
-    dns: tuple[DnsDescription, ...] = ()
+    dns: tuple[DnsService, ...] = ()
     problems: tuple[Problem, ...] = ()
 
 
@@ -51,7 +37,7 @@ def described(resources: Resources, node: Document[nodes.Node]) -> Described:
     where = Where.of(node.spec)
     problems: list[Problem] = []
     static: list[tuple[Document[Any], Service]] = kubernetes_services(resources, where, node.spec.cluster_domain)
-    dns: list[tuple[Document[Any], DnsDescription]] = []
+    dns: list[tuple[Document[Any], DnsService]] = []
     for document in oldest_first(resources.service_entries):
         if not visible(document.spec.export_to, document.namespace, node.namespace):
             text = f"exportTo does not name this gateway's namespace {node.namespace}; nothing here can reach these hosts"
@@ -98,29 +84,32 @@ def _service(document: Document[ServiceEntry], host: str, endpoints: tuple[Endpo
     )
 
 
-def _dns(document: Document[ServiceEntry], where: Where) -> list[DnsDescription]:
+def _dns(document: Document[ServiceEntry], where: Where) -> list[DnsService]:
     """Every endpoint is a name (or an address, which resolves to itself); without endpoints the host itself is (FIELD d7)."""
     spec = document.spec
     found = []
     for host in spec.hosts:
         entries = spec.endpoints or (WorkloadEntry(address=host.lower()),)
         made = [workload_endpoint(each, spec.ports, where, labels=each.labels, namespace=document.namespace) for each in entries]
-        names = tuple(DnsName(each.address, msgspec.structs.replace(each, address="")) for each in made)
-        found.append(DnsDescription(_service(document, host, ()), names))
+        targets = tuple(DnsTarget(each.address, endpoint=msgspec.structs.replace(each, address="")) for each in made)
+        found.append(DnsService(_service(document, host, ()), targets))
     return found
 
 
-def _dns_of_node(written: nodes.DnsService, where: Where) -> DnsDescription:
+def _dns_of_node(written: nodes.DnsService, where: Where) -> DnsService:
     locality = written.locality if written.locality != Locality() else where.locality
     ports = tuple((port.name, port.target_port or port.number) for port in written.ports)
     template = Endpoint("", ports=ports, cluster=where.cluster, network=where.network, locality=locality)
     names = written.names or (() if written.srv else (written.host.lower(),))
+    targets = [DnsTarget(name, endpoint=template) for name in names]
+    if written.srv:
+        targets.append(DnsTarget(written.srv, srv=True, endpoint=template))
     service = Service(
         hostname=written.host.lower(),
         ports=tuple(Port(port.number, port.name, port.protocol) for port in written.ports),
         resolution=Resolution.DNS,
     )
-    return DnsDescription(service, tuple(DnsName(name, template) for name in names), written.srv, locality)
+    return DnsService(service, tuple(targets))
 
 
 def _united(pairs: Iterable[tuple[Document[Any], Service]], problems: list[Problem]) -> tuple[Service, ...]:
@@ -140,9 +129,9 @@ def _united(pairs: Iterable[tuple[Document[Any], Service]], problems: list[Probl
     return tuple(found[hostname][1] for hostname in sorted(found))
 
 
-def _first_of_each(pairs: Iterable[tuple[Document[Any], DnsDescription]], problems: list[Problem]) -> tuple[DnsDescription, ...]:
+def _first_of_each(pairs: Iterable[tuple[Document[Any], DnsService]], problems: list[Problem]) -> tuple[DnsService, ...]:
     """One description a hostname; later ones add names."""
-    found: dict[str, tuple[Document[Any], DnsDescription]] = {}
+    found: dict[str, tuple[Document[Any], DnsService]] = {}
     for document, each in pairs:
         hostname = each.service.hostname
         first = found.get(hostname)
@@ -150,8 +139,8 @@ def _first_of_each(pairs: Iterable[tuple[Document[Any], DnsDescription]], proble
             found[hostname] = (document, each)
             continue
         problems.append(_duplicate(document, first[0], hostname))
-        names = tuple(dict.fromkeys((*first[1].names, *each.names)))
-        found[hostname] = (first[0], msgspec.structs.replace(first[1], names=names, srv=first[1].srv or each.srv))
+        targets = tuple(dict.fromkeys((*first[1].targets, *each.targets)))
+        found[hostname] = (first[0], msgspec.structs.replace(first[1], targets=targets))
     return tuple(found[hostname][1] for hostname in sorted(found))
 
 

@@ -1,0 +1,347 @@
+"""The control plane of one gateway: documents, sources, peers and trust joined, and what comes of them published.
+
+Theory of operation. Everything that changes by itself sets a flag and wakes one task, `_decide`, which is the only one that compiles and
+publishes. It works at once when it was idle, then at most every COALESCE seconds, so that a burst costs one round. A document
+change reaches the catalog first (through the `static` source, like any registry) and then compile, so no route ever names a service
+of the same change before it is there. Keys are published before the Verdicts, and those before the Snapshot that they belong to.
+
+A document that breaks keeps its last good version; a round that fails by a fault of ours is logged and changes nothing.
+"""
+
+from __future__ import annotations
+
+import random
+import socket
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import Any, Protocol
+
+import structlog
+import trio
+
+from discovery.catalog import Catalog
+from discovery.document import DocumentSource, Origin, Outcome
+from discovery.feed import CatalogFeed
+from discovery.model import Service, ShardKey
+from discovery.resolving import DnsService
+from discovery.source import Follower, Source, SourceStatus
+from discovery.supervise import describe
+from discovery.watch import Watchable
+from federation.compile.credentials import Identity
+from federation.compile.inputs import files_named
+from federation.compile.services import described
+from federation.compile.status import Problem as Finding
+from federation.compile.status import Status, Subject
+from federation.compile.whole import Compiled
+from federation.joining import Offering, bundles_of, export_terms, peer_terms
+from federation.making import Setup, changed_backends, make, node_of, sliced, with_verdicts
+from federation.material import FileMaterial
+from federation.peering.dial import connect
+from federation.peering.link import Dial, Lookup
+from federation.peering.names import system_lookup
+from federation.peering.status import PeerStatus
+from federation.peers import Peers, hello_of
+from federation.reading import Reader, Reading
+from federation.resources.document import Document
+from federation.resources.node import Node
+from federation.resources.resources import Problem
+from federation.trust.authority import Issued
+from federation.verdicts import Checks
+from gateway.engine import Confirmed, Report
+from gateway.secret import Secrets
+from gateway.snapshot import Snapshot
+from gateway.verdicts import Verdicts
+
+COALESCE = 0.05  # seconds between two rounds at least: a rollout of a hundred pods costs twenty rounds a second, not a hundred
+READY_WITHIN = 5.0  # seconds that the first Snapshot waits for the sources of this cluster; then it is made of what there is
+SETTLE = 2.0  # seconds for a document change to reach the catalog; it takes milliseconds, and compile must not wait for ever
+STATIC, DNS = "static", "dns"
+
+_log = structlog.get_logger("plane")
+
+
+class Trust(Protocol):
+    """Who this gateway is: federation.trust.keeper."""
+
+    credential: Watchable[Issued | None]
+    bundle: Watchable[str]
+
+    async def run(self, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None: ...
+
+
+class Checker(Protocol):
+    """Active health checks of a Snapshot's endpoints: federation.health."""
+
+    results: Watchable[Checks]
+
+    async def run(self, snapshots: Watchable[Snapshot]) -> None: ...
+
+
+MakeStatic = Callable[[str, str, Watchable[tuple[Service, ...]]], Source]
+MakeDns = Callable[[str, str, Watchable[tuple[DnsService, ...]]], Source]
+
+
+@dataclass(frozen=True)
+class Factories:
+    """Sources that the plane feeds itself: (name, cluster, what to serve) → Source. Handed in, because this room imports no registry."""
+
+    static: MakeStatic
+    dns: MakeDns | None = None
+
+
+@dataclass(frozen=True)
+class Surroundings:
+    """What the plane takes from the world. wall: UTC."""
+
+    wall: Callable[[], datetime] = lambda: datetime.now(UTC)
+    rng: Callable[[], float] = random.random
+    lookup: Lookup = system_lookup
+    dial: Dial = connect
+
+
+class Plane:
+    """`run` it. `snapshots`, `verdicts` and `secrets` are what an engine is given; the first Snapshot with parts in it is the first that
+    was made. `compiled`, `reading` and `fault` are for people: the last results, and a round's failure ("" when it was good)."""
+
+    def __init__(
+        self,
+        node: Document[Node],
+        documents: Sequence[DocumentSource],
+        factories: Factories,
+        trust: Trust,
+        *,
+        checker: Checker | None = None,
+        surroundings: Surroundings | None = None,
+    ) -> None:
+        self.snapshots: Watchable[Snapshot] = Watchable(Snapshot())
+        self.verdicts: Watchable[Verdicts] = Watchable(Verdicts())
+        self.secrets: Watchable[Secrets] = Watchable({})
+        self.compiled: Compiled | None = None
+        self.reading: Reading | None = None
+        self.fault = ""
+        self._node, self._documents, self._trust, self._checker = node, tuple(documents), trust, checker
+        self._around = around = surroundings or Surroundings()
+        cluster = node.spec.cluster
+        self._feed, self._files, self._reader = CatalogFeed(cluster), FileMaterial(), Reader()
+        self._offering = Offering(cluster)
+        self._static: Watchable[tuple[Service, ...]] = Watchable(())
+        self._dns: Watchable[tuple[DnsService, ...]] = Watchable(())
+        sources = [factories.static(STATIC, cluster, self._static)]
+        if factories.dns is not None:
+            sources.append(factories.dns(DNS, cluster, self._dns))
+        self._followers = [Follower(source, self._feed, clock=time.time, rng=around.rng) for source in sources]
+        self._peers = Peers(
+            self._feed,
+            hello=hello_of(node),
+            credential=trust.credential,
+            offers=self._offering.slot,
+            lookup=around.lookup,
+            dial=around.dial,
+            rng=around.rng,
+        )
+        self._awake = trio.Event()
+        self._stale = {"documents", "setup"}
+        self._touched: set[str] = set()
+        self._described: tuple[Finding, ...] = ()
+        self._setup: Setup | None = None
+        self._made_from: Setup | None = None
+        self._checks: Checks = {}
+        self._said: frozenset[object] = frozenset()
+
+    # ------------------------------------------------------------------------------------------------ what others call
+
+    @property
+    def catalog(self) -> Catalog:
+        return self._feed.catalog.value
+
+    @property
+    def statuses(self) -> Mapping[Subject, Status]:
+        """What became of each document that could be read."""
+        return self.compiled.statuses if self.compiled else {}
+
+    @property
+    def problems(self) -> tuple[Problem, ...]:
+        """What is wrong with documents that could not be read, or not even parsed."""
+        return self.reading.problems if self.reading else ()
+
+    def sources(self) -> tuple[SourceStatus, ...]:
+        """This cluster's sources, then the peers as sources."""
+        return (*(follower.status.value for follower in self._followers), *self._peers.sources())
+
+    def peers(self) -> tuple[PeerStatus, ...]:
+        """Every Peer document, by name, both directions in one."""
+        return self._peers.statuses()
+
+    def reload(self) -> None:
+        """Read every document and file again now. Never blocks."""
+        for source in self._documents:
+            source.reload()
+        self._files.reload()
+
+    def report(self, report: Report) -> None:
+        """Hear what an engine says: whether a suspect address answers. Never blocks."""
+        if isinstance(report, Confirmed):
+            self._peers.confirmed(report)
+
+    def hand_off(self, connection: socket.socket, hello: bytes) -> None:
+        """Take over a peering connection (gateway.native.sockets.Handoff). Raises OSError when the plane does not run."""
+        self._peers.hand_off(connection, hello)
+
+    # ----------------------------------------------------------------------------------------------------- running
+
+    async def run(self, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
+        """Publish until cancelled; `started()` once the documents were read for the first time. Cancelled, it ends every session and
+        leaves what it published."""
+        async with trio.open_nursery() as nursery:
+            await nursery.start(self._trust.run)
+            for source in self._documents:
+                await nursery.start(source.run)
+            for follower in self._followers:
+                nursery.start_soon(follower.run)
+            nursery.start_soon(self._peers.run)
+            nursery.start_soon(self._files.run)
+            nursery.start_soon(self._follow_catalog)
+            slots: list[tuple[Watchable[Any], str]] = [(source.documents, "documents") for source in self._documents]
+            slots += [(self._files.contents, "setup"), (self._trust.credential, "setup"), (self._trust.bundle, "setup")]
+            slots.append((self._peers.addresses, "verdicts"))
+            if self._checker is not None:
+                nursery.start_soon(self._checker.run, self.snapshots)
+                slots.append((self._checker.results, "verdicts"))
+            for slot, what in slots:
+                nursery.start_soon(self._mark, slot, slot.version, what)  # the version of now: the task itself begins later
+            task_status.started()
+            await self._decide()
+
+    async def _mark(self, slot: Watchable[Any], seen: int, what: str) -> None:
+        """What depends on this slot is stale whenever it changes."""
+        while True:
+            seen, _ = await slot.newer_than(seen)
+            self._stale.add(what)
+            self._awake.set()
+
+    async def _follow_catalog(self) -> None:
+        reader = self._feed.reader()
+        while True:
+            self._touched |= (await reader.wait_changed()).touched
+            self._awake.set()
+
+    async def _decide(self) -> None:
+        """The one task that compiles and publishes."""
+        until = trio.current_time() + READY_WITHIN
+        while True:
+            self._awake = trio.Event()
+            await self._round(ready=trio.current_time() >= until)
+            await trio.sleep(COALESCE)
+            with trio.move_on_at(until if self.compiled is None else float("inf")):
+                await self._awake.wait()
+
+    async def _round(self, *, ready: bool) -> None:
+        """Take in what changed and publish what comes of it. ready: do not wait for sources that have said nothing yet."""
+        stale, self._stale = self._stale, set()
+        try:
+            if "documents" in stale:
+                await self._take_documents()
+            if stale & {"documents", "setup"}:
+                self._take_setup()
+            if self.compiled is not None or ready or self._all_spoke():
+                await self._publish()
+            self.fault = ""
+        except Exception as error:  # ours: what serves goes on serving, and the next change is compiled from the ground
+            self.fault = (
+                f"compiling failed, the last good configuration goes on: {describe(error)}; this is a bug, please report it"
+            )
+            self._stale |= stale
+            self._made_from = None
+            _log.error("plane.bug", error=describe(error), exc_info=error)
+
+    # ------------------------------------------------------------------------------------------------------ taking in
+
+    async def _take_documents(self) -> None:
+        self.reading = reading = await sliced(self._reader.read([source.documents.value for source in self._documents]))
+        self._node, problems = node_of(reading.resources, self._node)
+        found = described(reading.resources, self._node)
+        self._described = (*problems, *found.problems)
+        self._static.set(found.static)
+        self._dns.set(found.dns)
+        self._files.want(files_named(reading.resources))
+        await self._settled(found.static)
+
+    def _take_setup(self) -> None:
+        if self.reading is None:
+            return
+        resources, files = self.reading.resources, self._files.contents.value
+        before = self._setup.bundles if self._setup else {}
+        bundles, problems = bundles_of(resources, files, before, self._around.wall())
+        own = self._trust.credential.value
+        identity = Identity(own.chain, own.key, self._trust.bundle.value) if own else None
+        self._setup = Setup(self._node, resources, (*self._described, *problems), identity, bundles, files)
+        terms = peer_terms(resources, bundles)
+        self._peers.agree(terms)
+        if self._offering.agree(terms, export_terms(resources)):
+            self._touched |= self.catalog.services.keys()
+
+    async def _settled(self, services: Sequence[Service]) -> None:
+        """Wait until the catalog has what the documents say."""
+        key, left = ShardKey(self._node.spec.cluster, STATIC), list(services)
+        seen = -1
+        with trio.move_on_after(SETTLE):
+            while True:
+                seen, catalog = await self._feed.catalog.newer_than(seen)
+                shard = catalog.shards.get(key)
+                while shard is not None and left and shard.get(left[-1].hostname) == left[-1]:
+                    left.pop()
+                if shard is not None and not left and len(shard) == len(services):
+                    return
+
+    def _all_spoke(self) -> bool:
+        return all(follower.key in self.catalog.shards for follower in self._followers)
+
+    # ------------------------------------------------------------------------------------------------------ publishing
+
+    async def _publish(self) -> None:
+        setup, services = self._setup, self.catalog.services
+        if setup is None:
+            return
+        touched, self._touched = self._touched, set()
+        before, self._checks = self._checks, self._checker.results.value if self._checker else {}
+        previous = self.compiled
+        if touched or self._made_from is not setup:
+            self.compiled = await make(previous, self._made_from, setup, services, touched, self._around.wall())
+            self._made_from = setup
+        made = self.compiled
+        assert made is not None
+        backends = changed_backends(previous, made) if made is not previous else set()
+        backends |= {name for name in before.keys() | self._checks.keys() if before.get(name) is not self._checks.get(name)}
+        verdicts = with_verdicts(
+            self.verdicts.value, made, services, checks=self._checks, addresses=self._peers.addresses.value, touched=backends
+        )
+        if made.secrets != self.secrets.value:
+            self.secrets.set(
+                {**(previous.secrets if previous else {}), **made.secrets}
+            )  # the running Snapshot's keys stay one round
+        self.verdicts.set(verdicts)
+        if made.snapshot != self.snapshots.value or not self.snapshots.value.parts:
+            self.snapshots.set(made.snapshot)
+        self._offering.offer(services, verdicts, touched | {name.rpartition("|")[2] for name in backends})
+        if made is not previous:
+            self._tell(made)
+
+    def _tell(self, made: Compiled) -> None:
+        """Say what is wrong, once each, in the log, and to the documents' sources."""
+        every = frozenset((*self.problems, *made.findings))
+        for each in sorted(every - self._said, key=str):
+            _log.warning("document.problem", problem=str(each))
+        if every == self._said:
+            return
+        self._said = every
+        outcomes: dict[Origin, Outcome] = {}
+        for problem in self.problems:
+            messages = outcomes[problem.origin].messages if problem.origin in outcomes else ()
+            outcomes[problem.origin] = Outcome(False, (*messages, problem.message))
+        for source in self._documents:
+            source.report(outcomes)
+
+    def __repr__(self) -> str:
+        return f"<Plane {self._node.name} {self.snapshots.value!r}>"

@@ -1,0 +1,248 @@
+"""Documents on disk → Snapshots: changes follow, what breaks keeps its last good, nothing routes to what is not there yet."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Callable, Mapping
+from contextlib import asynccontextmanager
+from pathlib import Path
+
+import msgspec
+import pytest
+import trio
+from certs import NOW, gateway_leaf, spiffe
+from compiling import resources_of
+from trio.testing import MockClock
+
+from discovery.document import Documents, Origin, Outcome, parse
+from discovery.sources.dns import DnsSource
+from discovery.sources.static import StaticSource
+from discovery.watch import Watchable
+from federation.plane import Factories, Plane, Surroundings
+from federation.trust.authority import Issued
+from gateway.snapshot import Forward, Snapshot, VirtualHost, validate
+
+NODE = """
+apiVersion: fedgate.io/v1
+kind: Node
+metadata: {name: gw, namespace: fedgate, labels: {istio: ingressgateway}}
+spec: {cluster: east, locality: r1/z1, trustDomain: east.example.com}
+"""
+SERVICE = """
+apiVersion: networking.istio.io/v1
+kind: ServiceEntry
+metadata: {name: %s}
+spec:
+  hosts: [%s.example.com]
+  resolution: STATIC
+  ports: [{number: 80, name: http, protocol: HTTP}]
+  endpoints: [{address: %s, ports: {http: 8080}}]
+"""
+ROUTE = """
+apiVersion: networking.istio.io/v1
+kind: Gateway
+metadata: {name: edge}
+spec:
+  selector: {}
+  servers: [{port: {number: 8080, name: http, protocol: HTTP}, hosts: ['*']}]
+---
+apiVersion: networking.istio.io/v1
+kind: VirtualService
+metadata: {name: front}
+spec:
+  hosts: [front.example.com]
+  gateways: [edge]
+  http: [{route: [{destination: {host: %s.example.com}}]}]
+"""
+
+
+class Folder:
+    """A DocumentSource over a real folder that looks when told to."""
+
+    name = "file"
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self.documents: Watchable[Documents] = Watchable(Documents())
+        self.outcomes: Mapping[Origin, Outcome] = {}
+
+    async def run(self, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
+        self.reload()
+        task_status.started()
+        await trio.sleep_forever()
+
+    def reload(self) -> None:
+        parsed = [parse(file.read_text(), str(file)) for file in sorted(self.path.glob("*.yaml"))]
+        self.documents.set(Documents(tuple(d for each in parsed for d in each[0]), tuple(e for each in parsed for e in each[1])))
+
+    def report(self, outcomes: Mapping[Origin, Outcome]) -> None:
+        self.outcomes = outcomes
+
+
+class Trust:
+    """An identity that is there from the start."""
+
+    def __init__(self) -> None:
+        authority = spiffe("east.example.com")
+        leaf = gateway_leaf(authority, "east.example.com")
+        self.credential: Watchable[Issued | None] = Watchable(Issued(leaf.chain, leaf.key, "spiffe://east.example.com/x", NOW, NOW))
+        self.bundle = Watchable(authority.bundle)
+
+    async def run(self, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
+        task_status.started()
+        await trio.sleep_forever()
+
+
+class Running:
+    """A plane over a folder, under a clock that jumps."""
+
+    def __init__(self, path: Path) -> None:
+        (path / "node.yaml").write_text(NODE)
+        self.path = path
+        self.folder = Folder(path)
+        node = resources_of(NODE)[0].nodes[0]
+
+        def lookup(host: str) -> object:
+            raise AssertionError(f"nobody looks up {host}")
+
+        self.plane = Plane(
+            node,
+            [self.folder],
+            Factories(StaticSource, DnsSource),
+            Trust(),
+            surroundings=Surroundings(wall=lambda: NOW, rng=lambda: 0.5, lookup=lookup),  # type: ignore[arg-type]
+        )
+
+    def write(self, **files: str) -> None:
+        for name, text in files.items():
+            (self.path / f"{name}.yaml").write_text(text)
+        self.plane.reload()
+
+    async def until(self, wanted: Callable[[Snapshot], object]) -> Snapshot:
+        """The first Snapshot of which this holds; every one on the way is whole."""
+        seen = -1
+        with trio.fail_after(30):
+            while True:
+                seen, snapshot = await self.plane.snapshots.newer_than(seen)
+                assert validate(snapshot) == [] or not snapshot.parts
+                if snapshot.parts and wanted(snapshot):
+                    return snapshot
+
+
+@asynccontextmanager
+async def running(path: Path) -> AsyncIterator[Running]:
+    it = Running(path)
+    async with trio.open_nursery() as nursery:
+        await nursery.start(it.plane.run)
+        yield it
+        nursery.cancel_scope.cancel()
+
+
+def addresses(snapshot: Snapshot, host: str) -> list[str]:
+    return [each.address for each in snapshot.endpoints(f"outbound|80||{host}.example.com")]
+
+
+def front(snapshot: Snapshot) -> list[str]:
+    part = snapshot.parts.get("host/http.8080/front.example.com:8080")
+    routes = part.routes if isinstance(part, VirtualHost) else ()
+    return [split.backend for route in routes if isinstance(route.action, Forward) for split in route.action.splits]
+
+
+async def test_a_document_change_becomes_a_new_snapshot(tmp_path: Path, autojump_clock: MockClock) -> None:
+    async with running(tmp_path) as it:
+        await it.until(lambda snapshot: snapshot.node is not None)
+        it.write(a=SERVICE % ("a", "a", "10.0.0.1"))
+        first = await it.until(lambda snapshot: addresses(snapshot, "a") == ["10.0.0.1"])
+        it.write(a=SERVICE % ("a", "a", "10.0.0.2"))
+        second = await it.until(lambda snapshot: addresses(snapshot, "a") == ["10.0.0.2"])
+        unchanged = set(first.parts) - {"endpoints/outbound|80||a.example.com"}
+        assert all(second.parts[name] is first.parts[name] for name in unchanged)
+        (tmp_path / "a.yaml").unlink()
+        it.plane.reload()
+        await it.until(lambda snapshot: "backend/outbound|80||a.example.com" not in snapshot.parts)
+
+
+async def test_a_route_and_its_service_of_one_change_arrive_together(tmp_path: Path, autojump_clock: MockClock) -> None:
+    async with running(tmp_path) as it:
+        await it.until(lambda snapshot: snapshot.node is not None)
+        it.write(a=SERVICE % ("a", "a", "10.0.0.1"), r=ROUTE % "a")
+        snapshot = await it.until(front)
+        assert addresses(snapshot, "a") == ["10.0.0.1"]
+        it.write(b=SERVICE % ("b", "b", "10.0.0.2"), r=ROUTE % "b")
+        snapshot = await it.until(lambda snapshot: front(snapshot) == ["outbound|80||b.example.com"])
+        assert addresses(snapshot, "b") == ["10.0.0.2"]
+
+
+@pytest.mark.parametrize("broken", ["a: [", (SERVICE % ("a", "a", "10.0.0.9")).replace("resolution", "resolutoin")])
+async def test_a_broken_file_keeps_the_last_good(tmp_path: Path, autojump_clock: MockClock, broken: str) -> None:
+    async with running(tmp_path) as it:
+        it.write(a=SERVICE % ("a", "a", "10.0.0.1"), r=ROUTE % "a")
+        await it.until(front)
+        it.write(a=broken, b=SERVICE % ("b", "b", "10.0.0.2"))
+        snapshot = await it.until(lambda snapshot: addresses(snapshot, "b"))
+        if broken != "a: [":  # a file that cannot be parsed is kept by its document source
+            assert addresses(snapshot, "a") == ["10.0.0.1"]
+        assert [Path(problem.file).name for problem in it.plane.problems][:1] == ["a.yaml"]
+        assert not next(iter(it.folder.outcomes.values())).accepted
+        it.write(a=SERVICE % ("a", "a", "10.0.0.3"))
+        await it.until(lambda snapshot: addresses(snapshot, "a") == ["10.0.0.3"])
+        assert it.plane.problems == ()
+
+
+async def test_a_burst_of_changes_is_few_rounds(tmp_path: Path, autojump_clock: MockClock) -> None:
+    async with running(tmp_path) as it:
+        await it.until(lambda snapshot: snapshot.node is not None)
+        before = it.plane.snapshots.version
+        for number in range(1, 41):
+            it.write(a=SERVICE % ("a", "a", f"10.0.0.{number}"))
+            await trio.sleep(0.005)
+        await it.until(lambda snapshot: addresses(snapshot, "a") == ["10.0.0.40"])
+        assert it.plane.snapshots.version - before <= 6  # 200 ms of changes, a round every 50 ms and one at each end
+
+
+async def test_a_fault_of_ours_changes_nothing_and_passes(tmp_path: Path, autojump_clock: MockClock) -> None:
+    async with running(tmp_path) as it:
+        it.write(a=SERVICE % ("a", "a", "10.0.0.1"))
+        good = await it.until(lambda snapshot: addresses(snapshot, "a"))
+        it.plane._around = msgspec.UNSET  # type: ignore[assignment]
+        it.write(a=SERVICE % ("a", "a", "10.0.0.2"))
+        await trio.sleep(1)
+        assert it.plane.snapshots.value is good
+        assert "this is a bug" in it.plane.fault
+        it.plane._around = Surroundings(wall=lambda: NOW)
+        it.write(a=SERVICE % ("a", "a", "10.0.0.3"))
+        await it.until(lambda snapshot: addresses(snapshot, "a") == ["10.0.0.3"])
+        await trio.sleep(1)
+        assert it.plane.fault == ""
+
+
+async def test_the_identity_and_its_rotation(tmp_path: Path, autojump_clock: MockClock) -> None:
+    async with running(tmp_path) as it:
+        first = await it.until(lambda snapshot: snapshot.node is not None)
+        trust = it.plane._trust
+        own = trust.credential.value
+        assert own is not None
+        assert own.key.digest in it.plane.secrets.value
+        leaf = spiffe("east.example.com").leaf("spiffe://east.example.com/ns/fedgate/sa/gateway", label="next")
+        trust.credential.set(Issued(leaf.chain, leaf.key, "x", NOW, NOW))
+        await it.until(lambda snapshot: snapshot.version != first.version)
+        assert leaf.key.digest in it.plane.secrets.value
+
+
+async def test_a_node_cannot_change_its_cluster_while_it_runs(tmp_path: Path, autojump_clock: MockClock) -> None:
+    async with running(tmp_path) as it:
+        await it.until(lambda snapshot: snapshot.node is not None)
+        it.write(node=NODE.replace("cluster: east", "cluster: north"), a=SERVICE % ("a", "a", "10.0.0.1"))
+        snapshot = await it.until(lambda snapshot: addresses(snapshot, "a"))
+        assert snapshot.node is not None
+        assert snapshot.node.cluster == "east"
+        assert [finding.reason for finding in it.plane.compiled.findings] == ["NeedsRestart"]  # type: ignore[union-attr]
+
+
+async def test_statuses_and_sources_can_be_asked(tmp_path: Path, autojump_clock: MockClock) -> None:
+    async with running(tmp_path) as it:
+        it.write(r=ROUTE % "nobody")
+        await it.until(front)
+        bad = [str(subject) for subject, status in it.plane.statuses.items() if not status.good]
+        assert bad == ["VirtualService default/front"]
+        assert {str(status.key) for status in it.plane.sources()} == {"east/static", "east/dns"}
+        assert it.plane.peers() == ()
