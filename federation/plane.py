@@ -103,7 +103,8 @@ class Surroundings:
 
 class Plane:
     """`run` it. `snapshots`, `verdicts` and `secrets` are what an engine is given; the first Snapshot with parts in it is the first that
-    was made. `compiled`, `reading` and `fault` are for people: the last results, and a round's failure ("" when it was good)."""
+    was made. `rounds` counts what was taken in, also when nothing came of it. `compiled`, `reading` and `fault` are for people: the last
+    results, and a round's failure ("" when it was good)."""
 
     def __init__(
         self,
@@ -118,6 +119,7 @@ class Plane:
         self.snapshots: Watchable[Snapshot] = Watchable(Snapshot())
         self.verdicts: Watchable[Verdicts] = Watchable(Verdicts())
         self.secrets: Watchable[Secrets] = Watchable({})
+        self.rounds: Watchable[int] = Watchable(0)
         self.compiled: Compiled | None = None
         self.reading: Reading | None = None
         self.fault = ""
@@ -255,6 +257,7 @@ class Plane:
             self._stale |= stale
             self._made_from = None
             _log.error("plane.bug", error=describe(error), exc_info=error)
+        self.rounds.set(self.rounds.value + 1)
 
     # ------------------------------------------------------------------------------------------------------ taking in
 
