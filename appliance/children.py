@@ -3,6 +3,9 @@
 A child gets one end of a packet pair as an inherited descriptor, named on its command line, and nothing else: all other
 descriptors come to it as messages. It asks the kernel to be killed when the supervisor dies (PR_SET_PDEATHSIG, set by the child
 itself so that nothing runs between fork and exec); a port is therefore never held by an orphan.
+
+The kernel sends that signal when the *thread* that made the child ends. So children are started by the main thread: trio's own
+open_process would use a thread of its cache, which ends after 10 s of idleness, and the children with it.
 """
 
 from __future__ import annotations
@@ -72,7 +75,7 @@ def parse_child(arguments: Sequence[str]) -> argparse.Namespace:
 class Child(Generic[T]):
     """One running process and the conversation with it."""
 
-    def __init__(self, name: str, process: trio.Process, packets: Packets[T]) -> None:
+    def __init__(self, name: str, process: subprocess.Popen[bytes], packets: Packets[T]) -> None:
         self.name = name
         self.pid = process.pid
         self._process = process
@@ -82,17 +85,15 @@ class Child(Generic[T]):
         self._send, self._outbox = trio.open_memory_channel(math.inf)
 
     @classmethod
-    async def start(cls, name: str, command: Sequence[str], incoming: Any) -> Child[T]:
-        """Start `command`, with `--channel FD --parent PID` appended. Raises OSError when it cannot be started."""
+    def start(cls, name: str, command: Sequence[str], incoming: Any) -> Child[T]:
+        """Start `command`, with `--channel FD --parent PID` appended. Blocks until it has been executed, some milliseconds. For the
+        main thread. Raises OSError when it cannot be started."""
         ours, theirs = packet_pair()
         with theirs:
             number = theirs.fileno()
             try:
-                process = await trio.lowlevel.open_process(
-                    [*command, "--channel", str(number), "--parent", str(os.getpid())],
-                    pass_fds=(number,),
-                    stdin=subprocess.DEVNULL,
-                )
+                arguments = [*command, "--channel", str(number), "--parent", str(os.getpid())]
+                process = subprocess.Popen(arguments, pass_fds=(number,), stdin=subprocess.DEVNULL)
             except OSError:
                 ours.close()
                 raise
@@ -130,12 +131,19 @@ class Child(Generic[T]):
 
     async def ended(self) -> int:
         """Wait for its end: exit status, or minus the signal. One that closed its conversation and lingers is killed."""
-        return await self._process.wait()
+        while (status := self._process.poll()) is None:
+            # Several may wait, and trio lets one task wait for a descriptor: each has its own.
+            watch = os.pidfd_open(self.pid)
+            try:
+                await trio.lowlevel.wait_readable(watch)
+            finally:
+                os.close(watch)
+        return status
 
     async def last_breath(self) -> None:
         """After `hear` said None: the process is about to end; see to it that it does."""
         with trio.move_on_after(_LAST_BREATH_S):
-            await self._process.wait()
+            await self.ended()
             return
         self.kill()
 

@@ -13,7 +13,7 @@ from collections.abc import Mapping
 import msgspec
 
 from gateway.engine import Report, Statistics
-from gateway.snapshot import Delta
+from gateway.snapshot import Delta, ListenerKind
 from gateway.verdicts import VerdictsDelta
 
 # ------------------------------------------------------------------------------------------------ supervisor → control
@@ -77,12 +77,16 @@ class Settings(msgspec.Struct, frozen=True, tag="settings"):
 
 
 class Wanted(msgspec.Struct, frozen=True, array_like=True):
-    """One socket to listen on; `admin` ones go to control, all others to the workers."""
+    """One socket to listen on; ADMIN ones go to control, all others to the workers."""
 
     key: str
     address: str
     port: int
-    admin: bool = False
+    kind: ListenerKind
+
+    @property
+    def admin(self) -> bool:
+        return self.kind is ListenerKind.ADMIN
 
 
 class Listen(msgspec.Struct, frozen=True, tag="listen"):

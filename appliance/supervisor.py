@@ -43,6 +43,7 @@ from appliance.messages import (
     WorkerPipe,
 )
 from gateway.native.shared import Shared
+from gateway.snapshot import ListenerKind
 
 M = TypeVar("M")
 
@@ -52,6 +53,8 @@ log = structlog.get_logger("supervisor")
 _TRY_BINDING_AGAIN_S = 1.0
 # Past its drain time a worker gets this much longer to say its last words, and control to close its links.
 _GRACE_S = 2.0
+# Workers take what waits in their accept queues when they are told to drain; this long, then the queues are closed.
+_LAST_ACCEPT_S = 0.1
 _STOP_CONTROL_S = 5.0
 
 
@@ -110,6 +113,11 @@ class Supervisor:
         log.info("gateway.draining", seconds=seconds, workers=len(self._workers))
         for child in self._workers.values():
             child.tell(Drain(ms=round(seconds * 1000)))
+        await trio.sleep(_LAST_ACCEPT_S)
+        for key, sockets in self._sockets.items():
+            # Nobody accepts any more: clients are better refused than kept waiting. Readiness is still asked for and admin works.
+            if self._wanted[key].kind not in (ListenerKind.HEALTH, ListenerKind.ADMIN):
+                _stop_listening(sockets)
         with trio.move_on_after(seconds + _GRACE_S):
             while self._workers:
                 await self._worker_ended.wait()
@@ -148,9 +156,9 @@ class Supervisor:
     async def _start(self, name: str, role: str, incoming: Any) -> Child[Any]:
         while True:
             try:
-                return await Child.start(name, self._command[role], incoming)
+                return Child.start(name, self._command[role], incoming)
             except OSError as exc:
-                log.error("process.failed", process=name, error=f"cannot start {self._command[role][0]}: {exc.strerror}")
+                log.error("process.failed", name=name, error=f"cannot start {self._command[role][0]}: {exc.strerror}")
                 await trio.sleep(pause_before_restart(0.0, 99))
 
     def _control_says(self, message: FromControl) -> None:
@@ -216,7 +224,7 @@ class Supervisor:
         """Log an end that was not asked for and wait before the next start; returns how many in a row died young."""
         failures = 0 if settled(lived) else failures + 1
         seconds = pause_before_restart(lived, failures)
-        log.warning("process.ended", process=name, pid=pid, status=_status(status), lived_s=round(lived, 1), restart_in_s=seconds)
+        log.warning("process.ended", name=name, pid=pid, status=_status(status), lived_s=round(lived, 1), restart_in_s=seconds)
         await trio.sleep(seconds)
         return failures
 
@@ -240,7 +248,9 @@ class Supervisor:
     def _bind(self, *, always_answer: bool) -> None:
         """Make what listens be what is wanted. Existing sockets stay as they are."""
         for key in [key for key in self._sockets if key not in self._wanted]:
-            _close(self._sockets.pop(key))
+            sockets = self._sockets.pop(key)
+            _stop_listening(sockets)
+            _close(sockets)
             for child in self._workers.values():
                 child.tell(Leave(key))
         faults: dict[str, str] = {}
@@ -286,6 +296,13 @@ def _status(status: int) -> str:
     with contextlib.suppress(ValueError):
         return signal.Signals(-status).name
     return f"signal {-status}"
+
+
+def _stop_listening(sockets: Sequence[socket.socket]) -> None:
+    """For all processes that hold them: from now on clients are refused, and the port is free for another listener."""
+    for sock in sockets:
+        with contextlib.suppress(OSError):
+            sock.shutdown(socket.SHUT_RDWR)
 
 
 def _close(sockets: Sequence[socket.socket]) -> None:

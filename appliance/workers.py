@@ -21,7 +21,7 @@ from discovery.watch import Watchable
 from gateway.engine import Applied, PriorityMoved, Report, Statistics
 from gateway.native.sockets import Handoff
 from gateway.secret import Secrets
-from gateway.snapshot import Listener, ListenerKind, Snapshot, validate
+from gateway.snapshot import Listener, Snapshot, validate
 from gateway.verdicts import Verdicts
 
 log = structlog.get_logger("control")
@@ -213,4 +213,4 @@ class Workers:
 def wanted_sockets(snapshot: Snapshot) -> tuple[Wanted, ...]:
     """What a Snapshot listens on, in the order of its keys."""
     listeners: list[Listener] = sorted(snapshot.listeners(), key=lambda listener: listener.key)
-    return tuple(Wanted(each.key, each.address, each.port, each.kind is ListenerKind.ADMIN) for each in listeners)
+    return tuple(Wanted(each.key, each.address, each.port, each.kind) for each in listeners)

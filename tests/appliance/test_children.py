@@ -24,7 +24,7 @@ def test_pauses_grow_for_what_dies_young(lived, failures, pause):
 
 
 async def worker(nursery):
-    child = await Child.start("worker 0", RECORDING_WORKER, object)
+    child = Child.start("worker 0", RECORDING_WORKER, object)
     nursery.start_soon(child.write)
     shared = Shared.create(1)
     child.tell(BeginWorker(0, 1), [shared.fd])
@@ -70,7 +70,7 @@ async def test_to_a_dead_child_nothing_is_said_and_no_descriptor_leaks():
 
 async def test_a_command_that_does_not_exist_is_an_error():
     with pytest.raises(OSError, match="no-such-program"):
-        await Child.start("x", ("/no-such-program",), object)
+        Child.start("x", ("/no-such-program",), object)
 
 
 KILLED_PARENT = """
@@ -106,3 +106,17 @@ def test_a_child_whose_parent_is_another_process_ends_at_once():
     code = "from appliance.children import die_with_parent; die_with_parent(1); print('went on')"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
     assert (done.returncode, done.stdout) == (1, "")
+
+
+@pytest.mark.slow
+async def test_a_child_outlives_the_threads_of_its_parent():
+    """The signal of a parent's death is sent when the thread that started the child ends; no thread but the main one may."""
+    threads = set(os.listdir("/proc/self/task"))
+    async with trio.open_nursery() as nursery:
+        child = await worker(nursery)
+        assert set(os.listdir("/proc/self/task")) <= threads, "a thread was made to start it"
+        child.kill()
+        with trio.fail_after(10):
+            await child.ended()
+        nursery.cancel_scope.cancel()
+    child.close()

@@ -180,7 +180,7 @@ async def test_listeners_are_asked_for_when_they_change_and_faults_are_reported(
         await engine.applied(plain_snapshot(2, parts=[listener]).version)
         engine.snapshots.set(plain_snapshot(3, parts=[listener]))
         await engine.applied(plain_snapshot(3, parts=[listener]).version)
-        assert asked == [(), (Wanted("127.0.0.1:80", "127.0.0.1", 80),)]
+        assert asked == [(), (Wanted("127.0.0.1:80", "127.0.0.1", 80, ListenerKind.MESH),)]
         engine.engine.bound({"127.0.0.1:80": "in use"})
         report = await engine.applied(plain_snapshot(3, parts=[listener]).version, faults=True)
         assert report.faults == ("listener/127.0.0.1:80: in use",)
@@ -191,8 +191,8 @@ def test_admin_listeners_are_for_control():
         1, parts=[Listener("127.0.0.1", 15000, ListenerKind.ADMIN), Listener("::1", 15021, ListenerKind.HEALTH)]
     )
     assert wanted_sockets(snapshot) == (
-        Wanted("127.0.0.1:15000", "127.0.0.1", 15000, admin=True),
-        Wanted("[::1]:15021", "::1", 15021),
+        Wanted("127.0.0.1:15000", "127.0.0.1", 15000, ListenerKind.ADMIN),
+        Wanted("[::1]:15021", "::1", 15021, ListenerKind.HEALTH),
     )
 
 

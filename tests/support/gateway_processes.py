@@ -99,7 +99,7 @@ async def real(count=2, command=RECORDING_WORKER):
     try:
         async with trio.open_nursery() as nursery:
             for number in range(count):
-                child = await Child.start(f"worker {number}", command, object)
+                child = Child.start(f"worker {number}", command, object)
                 children.append(child)
                 nursery.start_soon(child.write)
                 child.tell(BeginWorker(number, count), [shared.fd])
