@@ -31,7 +31,7 @@ from discovery.supervise import describe
 from discovery.watch import Watchable
 from federation.compile.credentials import Identity
 from federation.compile.inputs import files_named
-from federation.compile.services import described
+from federation.compile.services import describing
 from federation.compile.status import Problem as Finding
 from federation.compile.status import Status, Subject
 from federation.compile.whole import Compiled
@@ -264,7 +264,7 @@ class Plane:
     async def _take_documents(self) -> None:
         self.reading = reading = await sliced(self._reader.read([source.documents.value for source in self._documents]))
         self._node, problems = node_of(reading.resources, self._node)
-        found = described(reading.resources, self._node)
+        found = await sliced(describing(reading.resources, self._node))
         self._described = (*problems, *found.problems)
         self._static.set(found.static)
         self._dns.set(found.dns)

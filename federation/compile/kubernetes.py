@@ -9,7 +9,7 @@ would count twice.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
 from discovery.model import Endpoint, Health, Locality, Port, Protocol, Service
@@ -53,8 +53,8 @@ def port_protocol(name: str, app_protocol: str, number: int) -> Protocol:
     return Protocol.TCP if number in _SERVER_FIRST else Protocol.UNKNOWN
 
 
-def kubernetes_services(resources: Resources, where: Where, cluster_domain: str) -> list[tuple[Document[Any], Service]]:
-    """Every Service document with what it describes. A Service without EndpointSlices simply has no endpoints."""
+def kubernetes_services(resources: Resources, where: Where, cluster_domain: str) -> Iterator[tuple[Document[Any], Service]]:
+    """Every Service document with what it describes, one by one. A Service without EndpointSlices simply has no endpoints."""
     slices: dict[tuple[str, str], list[Document[kube.EndpointSlice]]] = {}
     for document in resources.endpoint_slices:
         owner = document.metadata.labels.get(SERVICE_NAME_LABEL, "")
@@ -62,13 +62,11 @@ def kubernetes_services(resources: Resources, where: Where, cluster_domain: str)
     workloads: dict[str, list[Document[WorkloadEntry]]] = {}
     for entry in resources.workload_entries:
         workloads.setdefault(entry.namespace, []).append(entry)
-    found: list[tuple[Document[Any], Service]] = []
     for service in resources.services:
         own = slices.get((service.namespace, service.name), [])
         endpoints = _slice_endpoints(service.spec, own, where)
         endpoints += _selected_workloads(service, workloads.get(service.namespace, []), where)
-        found.append((service, _service(service, endpoints, cluster_domain)))
-    return found
+        yield service, _service(service, endpoints, cluster_domain)
 
 
 def _service(document: Document[kube.Service], endpoints: list[Endpoint], cluster_domain: str) -> Service:

@@ -1,4 +1,4 @@
-"""What documents say about services → discovery Services for the `static` source, descriptions for the `dns` source.
+"""What documents say about services → discovery Services for the `static` source, and what the `dns` source is to resolve.
 
 Theory of operation. A pure function of the documents and the Node. Several documents may speak of one hostname: a Kubernetes
 Service comes first, then the oldest ServiceEntry (FIELD d15); the first one decides the ports, the others add endpoints and SANs.
@@ -6,7 +6,7 @@ Service comes first, then the oldest ServiceEntry (FIELD d15); the first one dec
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Generator, Iterable
 from typing import Any
 
 import msgspec
@@ -34,10 +34,24 @@ class Described(msgspec.Struct, frozen=True):
 
 def described(resources: Resources, node: Document[nodes.Node]) -> Described:
     """Raises nothing: what cannot be used is left out and is a Problem."""
+    steps = describing(resources, node)
+    while True:
+        try:
+            next(steps)
+        except StopIteration as end:
+            result: Described = end.value
+            return result
+
+
+def describing(resources: Resources, node: Document[nodes.Node]) -> Generator[None, None, Described]:
+    """`described` in steps, one a document."""
     where = Where.of(node.spec)
     problems: list[Problem] = []
-    static: list[tuple[Document[Any], Service]] = kubernetes_services(resources, where, node.spec.cluster_domain)
+    static: list[tuple[Document[Any], Service]] = []
     dns: list[tuple[Document[Any], DnsService]] = []
+    for pair in kubernetes_services(resources, where, node.spec.cluster_domain):
+        static.append(pair)
+        yield
     for document in oldest_first(resources.service_entries):
         if not visible(document.spec.export_to, document.namespace, node.namespace):
             text = f"exportTo does not name this gateway's namespace {node.namespace}; nothing here can reach these hosts"
@@ -46,6 +60,7 @@ def described(resources: Resources, node: Document[nodes.Node]) -> Described:
             static += [(document, service) for service in _static(document, resources.workload_entries, where)]
         else:
             dns += [(document, each) for each in _dns(document, where)]
+        yield
     for source in node.spec.sources:
         dns += [(node, _dns_of_node(service, where)) for service in source.dns.services] if source.dns else []
     return Described(static=_united(static, problems), dns=_first_of_each(dns, problems), problems=tuple(problems))

@@ -99,12 +99,13 @@ def compiling(inputs: Inputs, described: Iterable[Problem] = (), previous: Snaps
     for hostname in sorted(inputs.services.keys() | scoped.mesh.keys()):
         plan = naming.mesh_plan(scoped, hostname)
         plans[plan.key] = plan
-    yield
+        yield
     rendered: dict[str, Rendered] = {}
     for key, plan in plans.items():
         rendered[key] = naming.render(plan, scoped, inputs)
         yield
     references = _references(rendered.values())
+    yield
     hosts: dict[str, Parts] = {}
     for host in sorted(references.keys() | inputs.services.keys()):
         hosts[host] = backends_of(host, references.get(host, ()), setting)
@@ -114,7 +115,10 @@ def compiling(inputs: Inputs, described: Iterable[Problem] = (), previous: Snaps
         parts.append(naming.blocked_host())
     parts += [host for each in rendered.values() for host in each.hosts]
     parts += [part for each in hosts.values() for part in each.parts]
+    yield
     snapshot = yield from _assembled(_named(parts), previous or Snapshot())
+    dependents = _dependents(plans.values())
+    yield
     return Compiled(
         snapshot=snapshot,
         secrets=secrets_of(ports, hosts.values()),
@@ -123,7 +127,7 @@ def compiling(inputs: Inputs, described: Iterable[Problem] = (), previous: Snaps
         plans=plans,
         rendered=rendered,
         hosts=hosts,
-        dependents=_dependents(plans.values()),
+        dependents=dependents,
         static_problems=(*described, *scoped.problems, *setting.federation.problems, *ports.problems, *unserved),
     )
 
