@@ -13,7 +13,7 @@ from __future__ import annotations
 import random
 import socket
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any, Protocol
@@ -35,6 +35,7 @@ from federation.compile.services import describing
 from federation.compile.status import Problem as Finding
 from federation.compile.status import Status, Subject
 from federation.compile.whole import Compiled
+from federation.health import HealthChecker
 from federation.joining import Offering, bundles_of, export_terms, peer_terms
 from federation.making import Setup, changed_backends, make, node_of, sliced, with_verdicts
 from federation.material import FileMaterial
@@ -43,6 +44,7 @@ from federation.peering.link import Dial, Lookup
 from federation.peering.names import system_lookup
 from federation.peering.status import PeerStatus
 from federation.peers import Peers, hello_of
+from federation.probe import Target, probe
 from federation.reading import Reader, Reading
 from federation.resources.document import Document
 from federation.resources.node import Node
@@ -50,6 +52,7 @@ from federation.resources.resources import Problem
 from federation.trust.authority import Issued
 from federation.verdicts import Checks
 from gateway.engine import Confirmed, Report
+from gateway.native.tls import ClientTls
 from gateway.secret import Secrets
 from gateway.snapshot import Snapshot
 from gateway.verdicts import Verdicts
@@ -71,14 +74,6 @@ class Trust(Protocol):
     async def run(self, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None: ...
 
 
-class Checker(Protocol):
-    """Active health checks of a Snapshot's endpoints: federation.health."""
-
-    results: Watchable[Checks]
-
-    async def run(self, snapshots: Watchable[Snapshot]) -> None: ...
-
-
 MakeStatic = Callable[[str, str, Watchable[tuple[Service, ...]]], Source]
 MakeDns = Callable[[str, str, Watchable[tuple[DnsService, ...]]], Source]
 
@@ -93,12 +88,13 @@ class Factories:
 
 @dataclass(frozen=True)
 class Surroundings:
-    """What the plane takes from the world. wall: UTC."""
+    """What the plane takes from the world. wall: UTC. check: one active health check."""
 
     wall: Callable[[], datetime] = lambda: datetime.now(UTC)
     rng: Callable[[], float] = random.random
     lookup: Lookup = system_lookup
     dial: Dial = connect
+    check: Callable[[Target, ClientTls | None], Awaitable[None]] = probe
 
 
 class Plane:
@@ -113,7 +109,6 @@ class Plane:
         factories: Factories,
         trust: Trust,
         *,
-        checker: Checker | None = None,
         surroundings: Surroundings | None = None,
     ) -> None:
         self.snapshots: Watchable[Snapshot] = Watchable(Snapshot())
@@ -123,7 +118,7 @@ class Plane:
         self.compiled: Compiled | None = None
         self.reading: Reading | None = None
         self.fault = ""
-        self._node, self._documents, self._trust, self._checker = node, tuple(documents), trust, checker
+        self._node, self._documents, self._trust = node, tuple(documents), trust
         self._around = around = surroundings or Surroundings()
         cluster = node.spec.cluster
         self._feed, self._files, self._reader = CatalogFeed(cluster), FileMaterial(), Reader()
@@ -143,6 +138,7 @@ class Plane:
             dial=around.dial,
             rng=around.rng,
         )
+        self._health = HealthChecker(self.secrets, rng=around.rng, check=around.check)
         self._awake = trio.Event()
         self._stale = {"documents", "setup"}
         self._touched: set[str] = set()
@@ -207,10 +203,8 @@ class Plane:
             nursery.start_soon(self._follow_catalog)
             slots: list[tuple[Watchable[Any], str]] = [(source.documents, "documents") for source in self._documents]
             slots += [(self._files.contents, "setup"), (self._trust.credential, "setup"), (self._trust.bundle, "setup")]
-            slots.append((self._peers.addresses, "verdicts"))
-            if self._checker is not None:
-                nursery.start_soon(self._checker.run, self.snapshots)
-                slots.append((self._checker.results, "verdicts"))
+            slots += [(self._peers.addresses, "verdicts"), (self._health.results, "verdicts")]
+            nursery.start_soon(self._health.run, self.snapshots)
             for slot, what in slots:
                 nursery.start_soon(self._mark, slot, slot.version, what)  # the version of now: the task itself begins later
             task_status.started()
@@ -308,7 +302,7 @@ class Plane:
         if setup is None:
             return
         touched, self._touched = self._touched, set()
-        before, self._checks = self._checks, self._checker.results.value if self._checker else {}
+        before, self._checks = self._checks, self._health.results.value
         previous = self.compiled
         if touched or self._made_from is not setup:
             self.compiled = await make(previous, self._made_from, setup, services, touched, self._around.wall())

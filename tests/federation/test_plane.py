@@ -18,6 +18,7 @@ from discovery.sources.dns import DnsSource
 from discovery.sources.static import StaticSource
 from discovery.watch import Watchable
 from federation.plane import Factories, Plane, Surroundings
+from federation.probe import ProbeFailed, Target
 from federation.trust.authority import Issued
 from gateway.snapshot import Forward, Snapshot, VirtualHost, validate
 
@@ -101,7 +102,7 @@ class Running:
         self.folder = Folder(path)
         node = resources_of(NODE)[0].nodes[0]
 
-        def lookup(host: str) -> object:
+        async def lookup(host: str) -> list[str]:
             raise AssertionError(f"nobody looks up {host}")
 
         self.plane = Plane(
@@ -109,8 +110,15 @@ class Running:
             [self.folder],
             Factories(StaticSource, DnsSource),
             Trust(),
-            surroundings=Surroundings(wall=lambda: NOW, rng=lambda: 0.5, lookup=lookup),  # type: ignore[arg-type]
+            surroundings=Surroundings(wall=lambda: NOW, rng=lambda: 0.5, lookup=lookup, check=self.check),
         )
+        self.dead: set[str] = set()
+
+    async def check(self, target: Target, tls: object) -> None:
+        """Instead of a probe."""
+        await trio.sleep(0.001)
+        if target.address in self.dead:
+            raise ProbeFailed("status 500")
 
     def write(self, **files: str) -> None:
         for name, text in files.items():
@@ -186,6 +194,26 @@ async def test_a_broken_file_keeps_the_last_good(tmp_path: Path, autojump_clock:
         it.write(a=SERVICE % ("a", "a", "10.0.0.3"))
         await it.until(lambda snapshot: addresses(snapshot, "a") == ["10.0.0.3"])
         assert it.plane.problems == ()
+
+
+async def test_active_checks_and_addresses_become_verdicts(tmp_path: Path, autojump_clock: MockClock) -> None:
+    policy = """
+apiVersion: fedgate.io/v1
+kind: ServicePolicy
+metadata: {name: a}
+spec: {hosts: [a.example.com], healthCheck: {http: {path: /healthz}, interval: 1s}}
+"""
+    name = "outbound|80||a.example.com"
+    async with running(tmp_path) as it:
+        it.write(a=SERVICE % ("a", "a", "10.0.0.1"), p=policy)
+        await it.until(lambda snapshot: addresses(snapshot, "a"))
+        it.dead.add("10.0.0.1")
+        seen, verdicts = await it.plane.verdicts.newer_than(it.plane.verdicts.version)
+        assert not verdicts.endpoints[name]["10.0.0.1:8080"].health.usable
+        assert verdicts.endpoints[name]["10.0.0.1:8080"].reason == "status 500"
+        it.dead.clear()
+        _, verdicts = await it.plane.verdicts.newer_than(seen)
+        assert not verdicts.endpoints
 
 
 async def test_a_burst_of_changes_is_few_rounds(tmp_path: Path, autojump_clock: MockClock) -> None:
