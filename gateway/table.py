@@ -261,12 +261,12 @@ class Direct:
 class CompiledRoute:
     """One Route made ready."""
 
-    __slots__ = ("action", "name", "path", "prefix", "response", "tests")
+    __slots__ = ("action", "name", "only_prefix", "path", "prefix", "response", "tests")
 
     def __init__(self, route: Route) -> None:
         match = route.match
         self.name = route.name.encode()
-        self.prefix: bytes | None = b""  # the fast way for most routes; None: look at path
+        self.prefix: bytes | None = b""  # None: look at path
         self.path: Test | None = None
         if match.path is not None:
             if match.path.kind is MatchKind.PREFIX and not match.path.ignore_case:
@@ -275,6 +275,7 @@ class CompiledRoute:
                 self.prefix = None
                 self.path = string_test(match.path)
         self.tests = _tests(match)
+        self.only_prefix = self.prefix if not self.tests else None  # the fast way: nothing else to look at
         self.response = Operations(route.response_headers)
         self.action: Forwarding | Redirection | Direct
         match route.action:
@@ -334,10 +335,12 @@ class RouteTable:
         if routes is None:
             routes = self._wildcard(request.host)
         if routes is not None:
+            path = request.path
             for route in routes:
-                if route.prefix == b"" and not route.tests:
-                    return route
-                if route.matches(request, scheme, port):
+                if route.only_prefix is not None:
+                    if path.startswith(route.only_prefix):
+                        return route
+                elif route.matches(request, scheme, port):
                     return route
         return None
 

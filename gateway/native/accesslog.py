@@ -30,16 +30,10 @@ def text_line(x: Exchange, start: bytes, duration: int, service_time: bytes) -> 
     """Istio's default format (FIELD k.fmt). Values are as they came: a header value holds no control characters."""
     head = x.head
     upstream = x.upstream
-    return b'[%b] "%b %b HTTP/1.%d" %d %b %b %b "%b" %d %d %d %b "%b" "%b" "%b" "%b" %b %b %b\n' % (
+    return b'[%b] "%b" %b %d %d %d %b "%b" "%b" "%b" "%b" %b %b %b\n' % (
         start,
-        head.method,
-        head.target,
-        head.minor,
-        x.status,
-        x.flag,
-        x.detail,
-        x.termination,
-        x.transport_failure,
+        head.line,
+        _WENT_WELL[x.status] if x.flag == b"-" and x.detail == b"via_upstream" and x.transport_failure == b"-" else _outcome(x),
         x.received,
         x.sent,
         duration,
@@ -52,6 +46,13 @@ def text_line(x: Exchange, start: bytes, duration: int, service_time: bytes) -> 
         x.log_text,
         x.route_name,
     )
+
+
+def _outcome(x: Exchange) -> bytes:
+    return b'%d %b %b %b "%b"' % (x.status, x.flag, x.detail, x.termination, x.transport_failure)
+
+
+_WENT_WELL = [b'%d - via_upstream - "-"' % status for status in range(1000)]
 
 
 _plain = bytes(byte for byte in range(0x20, 0x7F) if byte not in b'"\\')

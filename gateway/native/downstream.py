@@ -34,12 +34,34 @@ async def serve(strand: Strand, stream: Stream, context: ConnectionContext, runt
     runtime.connections.add(exchange)
     if data:
         exchange.codec.receive(data)
+    codec, reactor = exchange.codec, strand.reactor
+    handlers, read = reactor.handlers, stream.read
     try:
         while True:
-            head = await _next_head(exchange)
-            if head is None:
+            try:
+                head = codec.next_event() if codec.buffer else None
+                if head is None:
+                    if runtime.draining and not codec.buffer:
+                        return
+                    if stream.paused:
+                        stream.resume()
+                    stream.input = handlers[stream.fd] = strand.wake
+                    strand.deadline = reactor.now + (HEAD if codec.buffer else IDLE)
+                    if strand.deadline < strand.armed:
+                        reactor.arm(strand)
+                while head is None:
+                    await suspend()
+                    came = read()
+                    if came:
+                        head = codec.next_event(came)
+                        if head is None and len(codec.buffer) == len(came):
+                            strand.until(reactor.now + HEAD)
+                    elif came is not None:
+                        return
+            except (GatewayError, DeadlineExceeded) as error:
+                await _refuse(exchange, error)
                 return
-            if not await exchange.run(head):
+            if not await exchange.run(head):  # type: ignore[arg-type]
                 break
         await _linger(exchange)
     finally:
@@ -47,43 +69,12 @@ async def serve(strand: Strand, stream: Stream, context: ConnectionContext, runt
         exchange.close()
 
 
-async def _next_head(exchange: Exchange) -> RequestHead | None:
-    """The next request's head; None when there will be none (a refusal has been sent then, if one was due)."""
-    strand, stream, codec = exchange.strand, exchange.stream, exchange.codec
-    reactor = strand.reactor
-    try:
-        head = codec.next_event() if codec.buffered else None
-        if head is None:
-            if exchange.runtime.draining:
-                return None
-            stream.resume()
-            stream.listen(strand.wake)
-            strand.deadline = reactor.now + (HEAD if codec.buffered else IDLE)
-            if strand.deadline < strand.armed:
-                reactor.arm(strand)
-        while head is None:
-            await suspend()
-            data = stream.read()
-            if data:
-                if not codec.buffered:
-                    strand.until(reactor.now + HEAD)
-                codec.receive(data)
-                head = codec.next_event()
-            elif data is not None:
-                return None
-    except GatewayError as error:
-        await _refuse(exchange, error)
-        return None
-    except DeadlineExceeded:
-        if codec.buffered:
-            await _refuse(exchange, RequestTimeout())
-        return None
-    assert isinstance(head, RequestHead)
-    return head
-
-
-async def _refuse(exchange: Exchange, error: GatewayError) -> None:
-    """What came is not a request: say so and close."""
+async def _refuse(exchange: Exchange, error: GatewayError | DeadlineExceeded) -> None:
+    """What came is not a request, or only half of one: say so and close. A connection that idled too long is just closed."""
+    if isinstance(error, DeadlineExceeded):
+        if not exchange.codec.buffer:
+            return
+        error = RequestTimeout()
     exchange.runtime.observer.refuse(error.detail)
     strand = exchange.strand
     strand.until(strand.reactor.now + _LINGER)

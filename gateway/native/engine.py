@@ -10,7 +10,8 @@ from __future__ import annotations
 import gc
 import random
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Coroutine
+from typing import Any
 
 import structlog
 import trio
@@ -114,8 +115,9 @@ class NativeEngine:
             self._observer.close()
             self._report_all()
 
-    async def _serve(self, strand: Strand, stream: Stream, context: ConnectionContext) -> None:
-        await serve(strand, stream, context, self.runtime)
+    def _serve(self, strand: Strand, stream: Stream, context: ConnectionContext) -> Coroutine[None, Any, None]:
+        # Not async itself: each coroutine in the chain is passed through at every step of the connection.
+        return serve(strand, stream, context, self.runtime)
 
     async def _follow_snapshots(self, snapshots: Watchable[Snapshot], seen: int) -> None:
         while True:
@@ -219,7 +221,7 @@ class NativeEngine:
     def _close_idle(self, began: float) -> None:
         now = self.reactor.clock()
         for exchange in list(self.runtime.connections):
-            if not exchange.busy and not exchange.codec.buffered and now - max(began, exchange.began) >= _IDLE_IN_DRAIN:
+            if not exchange.busy and not exchange.codec.buffer and now - max(began, exchange.began) >= _IDLE_IN_DRAIN:
                 exchange.strand.cancel()
         if not self.runtime.connections:
             for strand in list(self.runtime.checks):

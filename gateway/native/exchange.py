@@ -40,8 +40,10 @@ _TO_HTTPS = CompiledRoute(Route("https-redirect", RouteMatch(), Redirect(scheme=
 _NO_HEAD = RequestHead()
 """Of what is not a request, for the log."""
 _NO_HEAD.method = _NO_HEAD.target = _NO_HEAD.path = b"-"
+_NO_HEAD.line = b"- - HTTP/1.1"
 _NO_HEAD.authority = _NO_HEAD.user_agent = _NO_HEAD.request_id = _NO_HEAD.body = b""
 _NO_HEAD.minor = 1
+_NO_HEAD.rewrite = False
 
 
 class Exchange:
@@ -49,6 +51,8 @@ class Exchange:
 
     __slots__ = (
         "_inbound_route",
+        "_plain",
+        "_table",
         "additions",
         "answered_at",
         "attempt_began",
@@ -91,6 +95,7 @@ class Exchange:
         "termination",
         "transport_failure",
         "tried",
+        "unusual",
         "upload",
         "upstream",
     )
@@ -109,7 +114,13 @@ class Exchange:
         self.head = _NO_HEAD
         self.given: Host | None = None
         self.upload: Upload | None = None
+        self.host: Host | None = None
+        self.state: BackendState | None = None
+        self.policy: RetryPolicy | None = None
         self.upstream: Upstream | None = None
+        self._plain = context.inbound is None and not (context.chain is not None and context.chain.redirect_https)
+        self._table = context.table
+        self._forget()
         self._inbound_route: CompiledRoute | None = None
         self.began = strand.reactor.now
         self.limit = 0.0
@@ -121,6 +132,7 @@ class Exchange:
     def record_refusal(self, error: GatewayError) -> None:
         """Something that is not a request came and is answered with `error`: a line in the log, like Envoy's."""
         self._begin(_NO_HEAD)
+        self.unusual = True
         self.status, self.flag, self.detail = error.status, error.flag.encode(), error.detail.encode()
         self._end()
 
@@ -161,19 +173,24 @@ class Exchange:
         self.head = head
         self.busy = True
         self.began = self.attempt_began = self.strand.reactor.now
-        self.status = self.sent = self.retries = self.elsewhere = self.hops = 0
+        self.status = self.sent = 0
         self.received = len(head.body)
-        self.flag = self.termination = self.transport_failure = self.route_name = b"-"
+        self.flag = self.route_name = b"-"
         self.detail = b"via_upstream"
         self.answered_at = 0.0
         self.authority = head.authority
         self.request_id = head.request_id
         self.forwarded_for = self.additions.address
-        self.state: BackendState | None = None
-        self.host: Host | None = None
-        self.upstream = None
-        self.policy: RetryPolicy | None = None
-        self.begun = self.exposed = self.fresh_only = self.stale_once = False
+        self.host = self.upstream = self.state = None
+        self.begun = self.exposed = False
+        if self.unusual:
+            self._forget()
+
+    def _forget(self) -> None:
+        """Reset what only unusual requests set; they say so in `unusual`."""
+        self.unusual = self.fresh_only = self.stale_once = False
+        self.retries = self.elsewhere = self.hops = 0
+        self.termination = self.transport_failure = b"-"
         self.tried: list[Host] = []
         self.body: Body | None = None
 
@@ -181,7 +198,7 @@ class Exchange:
         """Give back what is still held, and record."""
         if self.given is not None:
             self.give_up()
-        if self.state is not None and self.retries + self.elsewhere:
+        if self.unusual and self.state is not None and self.retries + self.elsewhere:
             self.state.retrying -= 1
         reactor = self.strand.reactor
         reactor.now = now = reactor.clock()
@@ -193,6 +210,7 @@ class Exchange:
         if self.upload is not None:
             self.upload.cancel()
             self.upload = None
+        self.unusual = True
         upstream = self.upstream
         if upstream is not None:
             upstream.close()
@@ -207,26 +225,27 @@ class Exchange:
     # -------------------------------------------------------------------------------------------------------- routing
 
     def _route(self, head: RequestHead) -> CompiledRoute:
-        context = self.context
         if head.rewrite:
             self._look_at_additions(head)
-        if needs_normalising(head.target):
+        if head.odd and needs_normalising(head.target):
             head.target = normalised(head.target)
             head.path = head.target.partition(b"?")[0]
-        if context.inbound is not None:
-            route: CompiledRoute | None = self._inbound()
-        elif context.chain is not None and context.chain.redirect_https:
-            route = _TO_HTTPS
-        else:
-            table = self.runtime.tables.get(context.table)
+            head.rewrite = True
+        route: CompiledRoute | None
+        if self._plain:
+            table = self.runtime.tables.get(self._table)
             route = None if table is None else table.match(head, self.scheme, self.port)
+        else:
+            route = self._inbound() if self.context.inbound is not None else _TO_HTTPS
         if route is None:
+            self.unusual = True
             raise NoRoute
         self.route_name = route.name or b"-"
         return route
 
     def _look_at_additions(self, head: RequestHead) -> None:
         """What other proxies wrote: x-forwarded-for for the log, hops from those who may say so."""
+        self.unusual = True
         own = self.additions.address
         chain = forwarded_for(head)
         if own:
@@ -265,6 +284,7 @@ class Exchange:
 
     async def _refuse(self, head: RequestHead, error: GatewayError) -> bool:
         """Answer with an error, or reset the client's connection if an answer has begun."""
+        self.unusual = True
         self.flag, self.detail = error.flag.encode(), error.detail.encode()
         if self.begun:
             self.stream.abort()
@@ -292,7 +312,7 @@ class Exchange:
 
     def _early(self, events: int) -> None:
         """The client says something while it waits for its answer: the next request, which has to wait, or good-bye."""
-        if self.codec.buffered >= RECEIVE:
+        if len(self.codec.buffer) >= RECEIVE:
             self.stream.pause()
             return
         try:

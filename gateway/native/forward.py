@@ -29,9 +29,9 @@ from gateway.native.codec.events import RequestHead, ResponseHead
 from gateway.native.codec.fields import UNSENT
 from gateway.native.heads import request_lines, response_lines
 from gateway.native.host import Host
-from gateway.native.pool import AttemptFailed, Upstream, take, tls_of
+from gateway.native.pool import AttemptFailed, Pool, Upstream, take, tls_of
 from gateway.native.reactor import DeadlineExceeded, suspend
-from gateway.native.relay import Broken, relay
+from gateway.native.relay import Broken, drained, stream_answer, whole_answer
 from gateway.native.upload import Body, Upload
 from gateway.policy.failure import Failure
 from gateway.policy.retry import Decision, Outcome, Request, decide, within_budget
@@ -57,19 +57,17 @@ class Evicted(Exception):
         self.failure = failure
 
 
-_NoAnswer = (AttemptFailed, Evicted, DeadlineExceeded, UpstreamProtocolError)
-
-
 async def forward(x: Exchange, head: RequestHead, action: Forwarding) -> bool:
     """Make attempts until one answers, and relay that answer. True if the client's connection can carry another request.
 
-    Raises GatewayError, Broken."""
-    runtime, reactor = x.runtime, x.strand.reactor
-    destination = action.only or action.choose(runtime.random)
-    state = x.state = runtime.states.get(destination.backend)
+    Raises GatewayError, Broken. One coroutine for all of the usual way: each more would be passed through at every step."""
+    strand = x.strand
+    reactor = strand.reactor
+    destination = action.only or action.choose(x.runtime.random)
+    state = x.state = x.runtime.states.get(destination.backend)
     if state is None:
         raise NoBackend
-    if not state.admits():
+    if state.backend.max_requests and not state.admits():
         state.overflow += 1
         raise Overflow
     now = reactor.now
@@ -77,20 +75,38 @@ async def forward(x: Exchange, head: RequestHead, action: Forwarding) -> bool:
     x.limit = now + (action.timeout or _LONGEST)
     lines = _request(x, head, destination, action)
     if not head.end:
+        x.unusual = True
         x.body = Body(chunked=head.length < 0)
     host = state.pick(now, repeatable=head.method in _SAFE)
     while True:
         if host is None:
             raise NoHealthyEndpoint
-        x.host = host
+        x.host = x.given = host
+        x.attempt_began = reactor.now
+        state.started(host, x, x.attempt_began)
         error: GatewayError | None = None
         try:
-            response = await _attempt(x, head, state, host, lines, action.per_try)
+            upstream = x.upstream = _kept(x, head, state, host) or await _dial(x, state, host, action.per_try)
+            if not _send(x, head, host, upstream, lines, action.per_try):
+                await upstream.stream.drain(strand)
+            if x.body is not None and not x.body.complete:
+                x.upload = Upload(x, x.body, upstream.stream)
+            read, next_event = upstream.stream.read, upstream.codec.next_event
+            response: ResponseHead | None = None
+            while response is None:
+                await suspend()
+                data = read()
+                if data:
+                    response = next_event(data)  # type: ignore[assignment]  # a head comes first
+                    if response is not None and response.interim:
+                        response = await _interim(x, head, upstream, response)
+                elif data is not None:
+                    raise OSError("remote_close")
             state.answered(host, x, response.status, reactor.now)
             if response.status < 400 or policy is None:
                 break
             outcome = _outcome(response, host)
-        except _NoAnswer as failed:
+        except (AttemptFailed, Evicted, DeadlineExceeded, UpstreamProtocolError, OSError) as failed:
             if _is_stale(x, head, failed):
                 x.give_up()
                 continue
@@ -103,88 +119,68 @@ async def forward(x: Exchange, head: RequestHead, action: Forwarding) -> bool:
                 error.flag += ",URX"
             raise error
         x.give_up()
-        host = await _next(x, state, host, decision)
+        host = await _next(x, state, decision)
         if host is None and error is not None:
             raise error
-    return await relay(x, head, response, destination)
+    if not response.end:
+        return await stream_answer(x, head, response, destination)
+    out, keep = whole_answer(x, head, response, destination)
+    if not x.stream.write(out):
+        await drained(x)
+    return keep
 
 
-async def _attempt(x: Exchange, head: RequestHead, state: BackendState, host: Host, lines: bytes, per_try: float) -> ResponseHead:
-    """Send the request to one endpoint and wait for the head of its answer. Raises _NoAnswer; the caller gives the attempt up."""
-    strand = x.strand
+def _kept(x: Exchange, head: RequestHead, state: BackendState, host: Host) -> Upstream | None:
+    """A kept connection, the last used first; None when a new one is needed."""
+    pool: Pool | None = host.pool
+    if not pool or x.fresh_only:
+        return None
+    if state.backend.tls is None and not host.endpoint.peer and head.method in _IDEMPOTENT:
+        return pool.pop()
+    tls = tls_of(state.backend, host)
+    server_name = None
+    if tls is not None and not tls.sni:
+        server_name = x.runtime.dialer.name_for(tls, x.authority.decode("latin-1"))
+    return take(host, careful=head.method not in _IDEMPOTENT, server_name=server_name)
+
+
+async def _dial(x: Exchange, state: BackendState, host: Host, per_try: float) -> Upstream:
+    x.fresh_only = False
+    x.stream.listen(x.on_early)
+    limit = x.limit if not per_try else min(x.limit, x.attempt_began + per_try)
+    authority = x.authority.decode("latin-1")
+    return await x.runtime.dialer.dial(x.strand, state, host, authority=authority, limit=limit)
+
+
+def _send(x: Exchange, head: RequestHead, host: Host, upstream: Upstream, lines: bytes, per_try: float) -> bool:
+    """Send the head, and as much of the body as is here; False if it has to be drained. Waits for the answer are set up."""
+    strand, stream = x.strand, upstream.stream
     reactor = strand.reactor
-    now = x.attempt_began = reactor.now
-    x.given = host
-    x.upstream = None
-    state.started(host, x, now)
-    limit = x.limit if not per_try else min(x.limit, now + per_try)
-    pool = host.pool
-    upstream = x.upstream = (
-        pool.pop()
-        if pool and state.backend.tls is None and not host.endpoint.peer and not x.fresh_only and head.method in _IDEMPOTENT
-        else await _lease(x, head, state, host, limit)
-    )
-    strand.deadline = limit
+    handlers = reactor.handlers
+    limit = strand.deadline = x.limit if not per_try else min(x.limit, x.attempt_began + per_try)
     if limit < strand.armed:
         reactor.arm(strand)
-    stream, codec, body = upstream.stream, upstream.codec, x.body
-    codec.expect(head.method)
+    upstream.codec.expect = head.method
     upstream.requests += 1
     upstream.interim = 0
-    stream.listen(strand.wake)
-    out = lines + (b"\r\nx-fedgate-hops: %d\r\n\r\n" % (x.hops + 1) if host.endpoint.peer else _END)
+    stream.input = handlers[stream.fd] = strand.wake
+    client = x.stream
+    client.input = handlers[client.fd] = x.on_early
+    out = lines + _END if not host.endpoint.peer else b"%b\r\nx-fedgate-hops: %d\r\n\r\n" % (lines, x.hops + 1)
     if head.body:
         out += head.body
-    elif body is not None:
-        out += body.so_far()
-    x.exposed = True
+    elif x.body is not None:
+        out += x.body.so_far()
     try:
         whole = stream.write(out)
     except OSError as error:
-        raise _reset(Failure.RESET_UNSENT, upstream, error) from None
-    try:
-        if not whole:
-            await stream.drain(strand)
-        if body is None or body.complete:
-            x.stream.listen(x.on_early)
-        else:
-            x.upload = Upload(x, body, stream)
-        while True:
-            await suspend()
-            data = stream.read()
-            if data:
-                codec.receive(data)
-                response = codec.next_event()
-                if response is not None and response.interim:  # type: ignore[union-attr]
-                    response = await _interim(x, head, upstream, response)  # type: ignore[arg-type]
-                if response is not None:
-                    return response  # type: ignore[return-value]
-            elif data is not None:
-                raise _reset(Failure.RESET, upstream, None)
-    except OSError as error:
-        raise _reset(Failure.RESET, upstream, error) from None
+        raise AttemptFailed(Failure.RESET_UNSENT, _reason(error), stale=upstream.requests > 1) from None
+    x.exposed = True
+    return whole
 
 
-async def _lease(x: Exchange, head: RequestHead, state: BackendState, host: Host, limit: float) -> Upstream:
-    """A connection: kept, or new."""
-    runtime = x.runtime
-    authority = x.authority.decode("latin-1")
-    if host.pool and not x.fresh_only:
-        tls = tls_of(state.backend, host)
-        server_name = None
-        if tls is not None and not tls.sni:
-            server_name = runtime.dialer.name_for(tls, authority)
-        upstream = take(host, careful=head.method not in _IDEMPOTENT, server_name=server_name)
-        if upstream is not None:
-            return upstream
-    x.fresh_only = False
-    x.stream.listen(x.on_early)
-    return await runtime.dialer.dial(x.strand, state, host, authority=authority, limit=limit)
-
-
-def _reset(failure: Failure, upstream: Upstream, error: OSError | None) -> AttemptFailed:
-    kept = upstream.requests > 1 and not upstream.codec.buffered
-    return AttemptFailed(failure, "remote_close" if error is None else f"remote_reset:_{error.errno}", stale=kept)
+def _reason(error: OSError) -> str:
+    return f"remote_reset:_{error.errno}" if error.errno else "remote_close"
 
 
 async def _interim(x: Exchange, head: RequestHead, upstream: Upstream, response: ResponseHead) -> ResponseHead | None:
@@ -209,18 +205,21 @@ async def _interim(x: Exchange, head: RequestHead, upstream: Upstream, response:
 # ------------------------------------------------------------------------------------------------------ after a failure
 
 
-def _is_stale(x: Exchange, head: RequestHead, failed: BaseException) -> bool:
+def _is_stale(x: Exchange, head: RequestHead, failed: Exception) -> bool:
     """A kept connection that had ended: once more, on a new one, if nothing can be done twice."""
-    if not isinstance(failed, AttemptFailed) or not failed.stale or x.stale_once:
+    x.unusual = True
+    unsent = isinstance(failed, AttemptFailed) and failed.stale
+    upstream = x.upstream
+    ended = isinstance(failed, OSError) and upstream is not None and upstream.requests > 1 and not upstream.codec.buffer
+    if not (unsent or ended) or x.stale_once:
         return False
-    unsent = failed.failure is Failure.RESET_UNSENT
     if not (unsent or head.method in _IDEMPOTENT) or not (x.body is None or x.body.held):
         return False
     x.stale_once = x.fresh_only = True
     return True
 
 
-def _failed(x: Exchange, state: BackendState, host: Host, failed: BaseException) -> tuple[Outcome, GatewayError]:
+def _failed(x: Exchange, state: BackendState, host: Host, failed: Exception) -> tuple[Outcome, GatewayError]:
     """Count it. Raises UpstreamTimeout when it was the route's own time that ran out."""
     now = x.strand.reactor.now
     error: GatewayError
@@ -233,6 +232,9 @@ def _failed(x: Exchange, state: BackendState, host: Host, failed: BaseException)
             error = ConnectFailed("upstream_reset_before_response_started{connection_timeout}")
         else:
             error = UpstreamReset()
+    elif isinstance(failed, OSError):
+        failure, error = Failure.RESET, UpstreamReset()
+        x.transport_failure = _reason(failed).encode()
     elif isinstance(failed, Evicted):
         failure, error = failed.failure, UpstreamTimeout("upstream_silent")
     elif isinstance(failed, UpstreamProtocolError):
@@ -289,7 +291,7 @@ def may_leave(x: Exchange, head: RequestHead, state: BackendState, host: Host, f
     return _judge(x, head, state, [*x.tried, host], Outcome(failure=failure)).retry
 
 
-async def _next(x: Exchange, state: BackendState, host: Host, decision: Decision) -> Host | None:
+async def _next(x: Exchange, state: BackendState, decision: Decision) -> Host | None:
     """The endpoint of the next attempt, after the back-off. Raises UpstreamTimeout when the route's time ends before."""
     strand = x.strand
     reactor = strand.reactor
@@ -314,13 +316,13 @@ async def _next(x: Exchange, state: BackendState, host: Host, decision: Decision
 def _request(x: Exchange, head: RequestHead, destination: Destination, action: Forwarding) -> bytes:
     """Request line and header lines, without the empty line that ends them."""
     additions = x.additions
-    target = head.target if action.rewrite is None else action.target(head.target)
     request_id = head.request_id
-    if destination.plain and not head.rewrite and head.authority:
+    if destination.plain and not head.rewrite:
         if request_id:
-            return b"%b %b HTTP/1.1\r\n%b%b" % (head.method, target, head.raw, additions.without_id)
+            return head.block + additions.without_id
         request_id = x.request_id = x.runtime.request_id()
-        return b"%b %b HTTP/1.1\r\n%b%b%b" % (head.method, target, head.raw, additions.with_id, request_id)
+        return b"%b%b%b" % (head.block, additions.with_id, request_id)
+    target = head.target if action.rewrite is None else action.target(head.target)
     if not request_id:
         request_id = x.request_id = x.runtime.request_id()
     authority = destination.request.authority or action.authority

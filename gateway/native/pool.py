@@ -91,7 +91,7 @@ class Upstream:
         """Keep it for the next exchange. Only after a whole answer that leaves it open."""
         limit = backend.max_requests_per_connection
         pool, stream = self.pool, self.stream
-        if pool.closed or (limit and self.requests >= limit) or self.codec.buffered or len(pool) >= _KEPT:
+        if pool.closed or (limit and self.requests >= limit) or self.codec.buffer or len(pool) >= _KEPT:
             self.close()
             return
         pool.append(self)

@@ -29,37 +29,38 @@ class Broken(Exception):
         self.detail = detail
 
 
-async def relay(x: Exchange, head: RequestHead, response: ResponseHead, destination: Destination) -> bool:
-    """Pass the answer on and give the endpoint's connection back. True if the client's connection can carry another request.
-
-    Raises Broken, DownstreamClosed. Interrupted, the exchange gives the endpoint's connection up."""
+def whole_answer(x: Exchange, head: RequestHead, response: ResponseHead, destination: Destination) -> tuple[bytes, bool]:
+    """An answer that is here with all its body: what to write, and whether the client's connection can carry another request. The
+    endpoint's connection has been given back."""
+    data = response.body
     x.begun = True
     x.answered_at = x.strand.reactor.now
     x.status = response.status
-    keep = head.keep_alive and not x.runtime.draining and (x.body is None or x.body.complete)
-    if not response.end:
-        return await _stream(x, head, response, destination, keep=keep)
-    data = response.body
     x.sent = len(data)
+    keep = head.keep_alive and not x.runtime.draining and (x.body is None or x.body.complete)
     if keep and not response.rewrite and response.minor and head.minor and not destination.response.steps and response.raw:
         out = b"%b\r\n%b\r\n\r\n%b" % (response.start, response.raw, data)
     else:
         out = _head(response, destination, head, keep=keep) + data
-    give_back(x, response)
+    _give_back(x, response)
+    return out, keep
+
+
+async def drained(x: Exchange) -> None:
+    """The client takes its time. Raises DownstreamClosed."""
+    x.strand.until(x.strand.reactor.now + STALL)
     try:
-        if not x.stream.write(out):
-            x.strand.until(x.strand.reactor.now + STALL)
-            await x.stream.drain(x.strand)
+        await x.stream.drain(x.strand)
     except (OSError, DeadlineExceeded):
         raise DownstreamClosed from None
-    return keep
 
 
-def give_back(x: Exchange, response: ResponseHead) -> None:
+def _give_back(x: Exchange, response: ResponseHead) -> None:
     """The answer is whole: keep the endpoint's connection if it may be kept."""
-    upstream, state = x.upstream, x.state
+    upstream, state, host = x.upstream, x.state, x.host
     assert upstream is not None
     assert state is not None
+    assert host is not None
     if x.upload is not None:
         x.upload.cancel()
         x.upload = None
@@ -67,7 +68,8 @@ def give_back(x: Exchange, response: ResponseHead) -> None:
         upstream.release(state.backend)
     else:
         upstream.close()
-    x.finished()
+    x.given = None
+    state.finished(host, x)
 
 
 def _head(
@@ -92,7 +94,14 @@ def _head(
     return start + b"\r\n" + lines + b"\r\n"
 
 
-async def _stream(x: Exchange, head: RequestHead, response: ResponseHead, destination: Destination, *, keep: bool) -> bool:
+async def stream_answer(x: Exchange, head: RequestHead, response: ResponseHead, destination: Destination) -> bool:
+    """Pass on an answer as it comes, and give the endpoint's connection back. True if the client's connection can carry another request.
+
+    Raises Broken, DownstreamClosed. Interrupted, the exchange gives the endpoint's connection up."""
+    x.begun = True
+    x.answered_at = x.strand.reactor.now
+    x.status = response.status
+    keep = head.keep_alive and not x.runtime.draining and (x.body is None or x.body.complete)
     upstream, state, host = x.upstream, x.state, x.host
     assert upstream is not None
     assert state is not None
@@ -132,7 +141,7 @@ async def _stream(x: Exchange, head: RequestHead, response: ResponseHead, destin
     except (OSError, UpstreamProtocolError):
         state.failed(host, x, Failure.RESET, x.strand.reactor.now)
         raise Broken(b"UC", b"upstream_reset_after_response_started{connection_termination}") from None
-    give_back(x, response)
+    _give_back(x, response)
     out += LAST_CHUNK if chunked else b""
     if out:
         await _send(x, out)
@@ -155,17 +164,15 @@ async def _receive(x: Exchange) -> bytes:
 
 
 async def _send(x: Exchange, out: bytes) -> None:
-    """Down to the client; nothing more is read from the endpoint until it has gone."""
-    stream, strand = x.stream, x.strand
+    """Down to the client; nothing more is read from the endpoint until it has gone. Raises DownstreamClosed."""
     try:
-        if stream.write(out):
+        if x.stream.write(out):
             return
-        source = x.upstream.stream if x.given is not None and x.upstream is not None else None
-        if source is not None:
-            source.pause()
-        strand.until(strand.reactor.now + STALL)
-        await stream.drain(strand)
-        if source is not None:
-            source.resume()
-    except (OSError, DeadlineExceeded):
+    except OSError:
         raise DownstreamClosed from None
+    source = x.upstream.stream if x.given is not None and x.upstream is not None else None
+    if source is not None:
+        source.pause()
+    await drained(x)
+    if source is not None:
+        source.resume()

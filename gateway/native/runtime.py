@@ -16,7 +16,7 @@ from gateway.table import RouteTable
 if TYPE_CHECKING:
     from gateway.native.exchange import Exchange
 
-_IDS = 1 << 48  # the last field of a UUID has 48 bits; then the rest changes too
+_LAST_DIGITS = [b"%03x" % number for number in range(4096)]
 
 
 class Runtime:
@@ -52,14 +52,15 @@ class Runtime:
         self.checks: set[Strand] = set()  # connections to the readiness port
         self.draining = False
         self.ready = False
-        self._id_next = _IDS
+        self._id_next = 4096
         self._id_prefix = b""
 
     def request_id(self) -> bytes:
-        """A new x-request-id in the form of a random UUID. Unique; it is not a secret and must not be used as one."""
+        """A new x-request-id in the form of a random UUID: random but for its last three digits, which count. It is not a secret
+        and must not be used as one."""
         self._id_next += 1
-        if self._id_next >= _IDS:
-            text = os.urandom(8).hex()
-            self._id_prefix = f"{text[:8]}-{text[8:12]}-4{text[13:16]}-8{os.urandom(2).hex()[1:]}-".encode()
-            self._id_next = int.from_bytes(os.urandom(5), "big")
-        return b"%b%012x" % (self._id_prefix, self._id_next)
+        if self._id_next >= 4096:
+            text = os.urandom(16).hex()
+            self._id_prefix = f"{text[:8]}-{text[8:12]}-4{text[13:16]}-8{text[17:20]}-{text[20:29]}".encode()
+            self._id_next = 0
+        return self._id_prefix + _LAST_DIGITS[self._id_next]

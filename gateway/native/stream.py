@@ -168,6 +168,7 @@ class Stream:
         return f"<{type(self).__name__} fd={self.fd} {state}>"
 
 
+_RECORD = 16384  # a TLS record's plaintext, and so what one read gives at most
 _NO_LINGER = (1).to_bytes(4, "little") + bytes(4)  # struct linger {on=1, seconds=0}; Linux on little-endian and int32
 
 
@@ -241,7 +242,7 @@ class TlsStream(Stream):
     def _decrypt(self) -> bytes | None:
         tls, incoming = self.tls, self._incoming
         try:
-            data = tls.read(RECEIVE)
+            data = tls.read(_RECORD)
         except ssl.SSLWantReadError:
             if self._outgoing.pending:
                 self._tell()
@@ -250,7 +251,7 @@ class TlsStream(Stream):
             parts = [data]
             try:
                 while data:
-                    data = tls.read(RECEIVE)
+                    data = tls.read(_RECORD)
                     parts.append(data)
             except ssl.SSLWantReadError:
                 pass

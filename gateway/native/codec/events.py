@@ -27,27 +27,30 @@ END: Final = End.END
 class RequestHead:
     """A request's head, accepted: nothing in it can be read in two ways.
 
-    target: as the client wrote it, in origin form (or `*`); path: the same without the query. host: lower case, without port, for
-    routing; authority: as the client wrote it. lines: the raw header lines; specials: those that mean something to a gateway.
-    raw: all header lines as they came, joined; may be forwarded whole unless `rewrite` says that some must not.
+    line: the request line as it came. target: the target in origin form (or `*`); path: the same without the query. host: lower case,
+    without port, for routing; authority: as the client wrote it. lines: the raw header lines; specials: those that mean something to
+    a gateway. block: request line and header lines as they came; may be forwarded whole unless `rewrite` says that something in it
+    must not. odd: the path may not be in normal form.
     length: of the body; -1 = chunked, 0 = none. body: all of it, if it came with the head. nominated: names that the Connection
     header makes hop-by-hop.
     """
 
     __slots__ = (
         "authority",
+        "block",
         "body",
         "end",
         "expect",
         "host",
         "keep_alive",
         "length",
+        "line",
         "lines",
         "method",
         "minor",
         "nominated",
+        "odd",
         "path",
-        "raw",
         "request_id",
         "rewrite",
         "specials",
@@ -58,8 +61,10 @@ class RequestHead:
     target: bytes
     path: bytes
     minor: int
+    line: bytes
     lines: list[bytes]
-    raw: bytes
+    block: bytes
+    odd: bool
     specials: list[Field]
     host: bytes
     authority: bytes

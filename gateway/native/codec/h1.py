@@ -29,6 +29,7 @@ _METHOD = re.compile(rb"[!#$%&'*+\-.^_`|~0-9A-Za-z]{1,64}")
 _TARGET = bytes(
     c for c in range(0x21, 0x7F) if c != 0x23
 )  # visible ASCII without "#": a fragment is never sent (RFC 9112 section 3.2)
+_ORDINARY = bytes(c for c in _TARGET if c not in b".%\\")  # with none of these, a path is in normal form
 _ABSOLUTE = re.compile(rb"(?i:https?)://([^/?]+)(.*)", re.DOTALL)
 _STATUS_LINE = re.compile(rb"HTTP/1\.([01]) ([1-9][0-9][0-9])(?: [\t\x20-\x7e\x80-\xff]*)?")
 
@@ -46,21 +47,16 @@ _DROPPED = frozenset((int(Kind.UPGRADE), int(Kind.STRIP)))
 class _Receiver:
     """What both sides share: the buffer and the body that is being read."""
 
-    __slots__ = ("_body", "_buffer", "_pending_end")
+    __slots__ = ("_body", "_pending_end", "buffer")
 
     def __init__(self) -> None:
-        self._buffer = b""
+        self.buffer = b""  # received and not yet given out
         self._body: Body | None = None
         self._pending_end = False
 
     def receive(self, data: bytes) -> None:
         """Take bytes that came from the connection."""
-        self._buffer = self._buffer + data if self._buffer else data
-
-    @property
-    def buffered(self) -> int:
-        """Bytes received and not yet given out."""
-        return len(self._buffer)
+        self.buffer = self.buffer + data if self.buffer else data
 
     def _begin(self, head: RequestHead | ResponseHead, length: int, buffer: bytes) -> Body | None:
         """The body that follows a head; None if all of it is there already, and then the head has it."""
@@ -68,7 +64,7 @@ class _Receiver:
             if len(buffer) >= length:
                 head.body = buffer[:length]
                 head.end = True
-                self._buffer = buffer[length:]
+                self.buffer = buffer[length:]
                 return None
             return LengthBody(length)
         return ChunkedBody() if length == -1 else CloseBody()
@@ -78,7 +74,7 @@ class _Receiver:
             self._pending_end = False
             self._body = None
             return END
-        data, self._buffer, done = body.decode(self._buffer)
+        data, self.buffer, done = body.decode(self.buffer)
         if done:
             if not data:
                 self._body = None
@@ -92,18 +88,19 @@ class ServerCodec(_Receiver):
 
     __slots__ = ()
 
-    def next_event(self) -> RequestHead | bytes | End | None:
-        """The next thing in what was received; None when more is needed. Raises GatewayError; the connection is then of no use."""
+    def next_event(self, data: bytes = b"") -> RequestHead | bytes | End | None:
+        """Receive `data`, then: the next thing in what was received; None when more is needed. Raises GatewayError; the connection
+        is then of no use."""
+        buffer = self.buffer = self.buffer + data if self.buffer else data
         body = self._body
         try:
             if body is not None:
                 return self._next_of_body(body)
-            buffer = self._buffer
             at = buffer.find(b"\r\n\r\n")
             if not 0 < at <= HEAD_LIMIT:
                 return self._incomplete(buffer, at)  # type: ignore[func-returns-value]
             head = self._head(buffer[:at])
-            self._buffer = buffer = buffer[at + 4 :]
+            self.buffer = buffer = buffer[at + 4 :]
             if not head.end:
                 self._body = self._begin(head, head.length, buffer)
             return head
@@ -137,20 +134,24 @@ class ServerCodec(_Receiver):
             raise Malformed("http1.invalid_version")
         if method not in _METHODS:
             _unusual_method(method)
-        if target.translate(None, _TARGET) or not target:
+        odd = target.translate(None, _ORDINARY)
+        if odd and odd.translate(None, _TARGET):
             raise Malformed("http1.invalid_target")
 
         head = RequestHead()
+        head.odd = bool(odd)
         head.method = method
         head.minor = minor
+        head.line = first
         head.lines = lines
-        head.raw = block[len(first) + 2 :]
+        head.block = block
         lookup = memo
         head.specials = specials = [field for line in lines if (field := lookup[line])]
         length = coded = -1
         hosts = 0
         keep_alive = minor == 1
-        rewrite = expect = False
+        rewrite = minor == 0
+        expect = False
         head.user_agent = head.request_id = b""
         head.nominated = ()
         for field in specials:
@@ -202,10 +203,11 @@ class ServerCodec(_Receiver):
         head.keep_alive = keep_alive
         head.expect = expect and length != 0
         head.rewrite = rewrite
-        if target[0] != 0x2F:
+        if not target.startswith(b"/"):
             target = _other_target(method, target, head)
+            head.rewrite = True
         head.target = target
-        head.path = target if b"?" not in target else target[: target.index(b"?")]
+        head.path = target.partition(b"?")[0]
         return head
 
 
@@ -236,7 +238,6 @@ def _other_target(method: bytes, target: bytes, head: RequestHead) -> bytes:
         raise Malformed("http1.target_contradicts_host")  # RFC 9112 section 3.2.2: one of two parsers would take the other
     if not head.authority:
         head.authority, head.host = authority, name
-        head.raw = b"host: " + authority + (b"\r\n" + head.raw if head.raw else b"")
         head.lines.insert(0, b"host: " + authority)
     return rest if rest.startswith(b"/") else b"/" + rest
 
@@ -248,29 +249,25 @@ def _refuse_bare_newline(buffer: bytes) -> None:
 
 
 class ClientCodec(_Receiver):
-    """Reads responses. `expect(method)` before each; after END (or a head with `end`) the response is complete."""
+    """Reads responses. `expect`: the method of the request answered next; after END (or a head with `end`) the response is complete."""
 
-    __slots__ = ("_method",)
+    __slots__ = ("expect",)
 
     def __init__(self) -> None:
         super().__init__()
-        self._method = b""
+        self.expect = b""
 
-    def expect(self, method: bytes) -> None:
-        """The response that comes now answers a request with this method."""
-        self._method = method
-
-    def next_event(self) -> ResponseHead | bytes | End | None:
+    def next_event(self, data: bytes = b"") -> ResponseHead | bytes | End | None:
         """As ServerCodec.next_event. Raises UpstreamProtocolError."""
+        buffer = self.buffer = self.buffer + data if self.buffer else data
         body = self._body
         try:
             if body is not None:
                 return self._next_of_body(body)
-            buffer = self._buffer
             at = buffer.find(b"\r\n\r\n")
             if 0 < at <= HEAD_LIMIT:
                 head = self._head(buffer[:at])
-                self._buffer = buffer = buffer[at + 4 :]
+                self.buffer = buffer = buffer[at + 4 :]
                 if not head.end:
                     self._body = self._begin(head, head.length, buffer)
                 return head
@@ -328,7 +325,7 @@ class ClientCodec(_Receiver):
         if coded >= 0 and length >= 0:
             raise Malformed("http1.content_length_and_transfer_encoding")
         head.interim = status < 200
-        if self._method == b"HEAD" or status < 200 or status == 204 or status == 304:
+        if self.expect == b"HEAD" or status < 200 or status == 204 or status == 304:
             if coded >= 0 and status < 300:
                 rewrite = True  # RFC 9112 section 6.1: no Transfer-Encoding in a 1xx or 204
             if length > 0 and status == 204:
