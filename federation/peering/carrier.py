@@ -7,6 +7,7 @@ what is sent and not read waits at the sender, in one bounded place.
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Iterator
 
 import h2.config
@@ -22,6 +23,10 @@ from federation.peering.wire import Decoder, Message, Received, WireError, encod
 PATH = "/fedgate.peering/session"
 WINDOW = 1 << 20  # bytes; one message of the longest kind fits, so none needs two round trips for want of a window
 MAX_WAITING = 32 << 20  # bytes to send: a whole Reset of 20,000 services (some 10 MB), and room; beyond that nobody reads
+
+# h2 gives the events of a whole read after it has taken in all of it: when a goodbye came in the same read, it no longer lets us answer
+# what stood before it, which is still worth hearing
+_too_late = contextlib.suppress(h2.exceptions.ProtocolError)
 
 
 class Opened(msgspec.Struct, frozen=True):
@@ -118,7 +123,8 @@ class Carrier:
                 yield self._opened(event)
             case h2.events.DataReceived():
                 if event.flow_controlled_length:
-                    self._h2.acknowledge_received_data(event.flow_controlled_length, event.stream_id)
+                    with _too_late:
+                        self._h2.acknowledge_received_data(event.flow_controlled_length, event.stream_id)
                 for message in self._decoder.receive(event.data):
                     yield Heard(message)
             case h2.events.PingAckReceived():
@@ -143,10 +149,12 @@ class Carrier:
             return Opened()
         stream = event.stream_id
         if headers.get(":method") != "POST" or headers.get(":path") != PATH:
-            self._h2.send_headers(stream, [(":status", "404")], end_stream=True)
+            with _too_late:
+                self._h2.send_headers(stream, [(":status", "404")], end_stream=True)
             return self._end(f"the peer asked for {headers.get(':method')} {headers.get(':path')}, here is only POST {PATH}")
         self._stream = stream
-        self._h2.send_headers(stream, [(":status", "200"), ("content-type", "application/vnd.fedgate.peering")])
+        with _too_late:
+            self._h2.send_headers(stream, [(":status", "200"), ("content-type", "application/vnd.fedgate.peering")])
         return Opened()
 
     def _flush(self) -> None:
