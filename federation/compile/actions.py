@@ -107,11 +107,12 @@ def retry_policy(retries: route.HTTPRetry | None, *, fedgate: bool) -> RetryPoli
     if retries.attempts == 0:
         return None
     standard = RetryPolicy()
-    conditions, statuses = _conditions(retries.retry_on)
+    conditions = tuple(word for word in retries.conditions if word and not word.isdigit())
+    statuses = tuple(int(word) for word in retries.conditions if word.isdigit())  # Istio b18: numbers are retriable statuses
     base = retries.backoff or standard.base_ms
     avoid = retries.retry_ignore_previous_hosts
     return RetryPolicy(
-        attempts=standard.attempts if retries.attempts is None else retries.attempts,
+        attempts=retries.attempts,
         conditions=conditions or (() if statuses else standard.conditions),
         statuses=statuses,
         per_try_timeout_ms=retries.per_try_timeout or 0,
@@ -121,12 +122,6 @@ def retry_policy(retries: route.HTTPRetry | None, *, fedgate: bool) -> RetryPoli
         previous_priorities=retries.retry_remote_localities or fedgate,
         immediate=fedgate and retries.backoff is None,
     )
-
-
-def _conditions(retry_on: str) -> tuple[tuple[str, ...], tuple[int, ...]]:
-    """`5xx,reset,503` → names, and numbers as retriable statuses (Istio b18)."""
-    words = [word.strip() for word in retry_on.split(",") if word.strip()]
-    return tuple(word for word in words if not word.isdigit()), tuple(int(word) for word in words if word.isdigit())
 
 
 def _optional(match: matching.StringMatch | None) -> StringMatch | None:
