@@ -130,7 +130,6 @@ class Control:
         self._paths: tuple[str, ...] = ()
         self._wanted: frozenset[str] = frozenset()
         self._admin: dict[str, trio.CancelScope] = {}
-        self._again = trio.Event()
 
     async def run(self) -> int:
         """Until told to stop; returns the exit status. Raises Closed when the supervisor is gone."""

@@ -1,12 +1,21 @@
 """Where everything is put together: the one place that names concrete classes.
 
-`main` is the `fedgate` command; `control` is the control process's body. Both import what they run when they run it.
+`main` is the `fedgate` command; `control` is the control process. Both import what they run when they run it.
 """
 
 from __future__ import annotations
 
+import os
 import sys
 from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from appliance.admin.app import View
+    from appliance.control import Begun, Parts
+    from federation.resources.document import Document
+    from federation.resources.node import Node
 
 
 def main() -> int:
@@ -21,7 +30,75 @@ def control(arguments: Sequence[str]) -> int:
     """The control process, as the supervisor starts it."""
     from appliance import control as process
 
-    return process.main(arguments)
+    return process.main(arguments, begin, view)
+
+
+def begin(paths: Sequence[str]) -> Begun:
+    """The plane of the one Node document in these paths. Raises CannotBegin."""
+    from appliance.control import Begun
+    from appliance.messages import Settings
+    from discovery.documents.file import FileDocuments
+    from discovery.sources.dns import DnsSource
+    from discovery.sources.static import StaticSource
+    from federation.compile.inputs import located
+    from federation.plane import Factories, Plane
+    from federation.trust.keeper import Keeper
+
+    node = the_node(paths)
+    spec = node.spec
+    state = os.path.abspath(located(spec.state_dir, node.origin))
+    names = [spec.advertise.east_west.host] if spec.advertise.east_west else []
+    plane = Plane(
+        node,
+        [FileDocuments(paths)],
+        Factories(StaticSource, DnsSource),
+        Keeper(Path(state), spec.trust_domain, cluster=spec.cluster, dns_names=names),
+    )
+    # No drain time is written in documents yet: the Snapshot's node has the default, and so has this.
+    settings = Settings(workers=spec.workers or len(os.sched_getaffinity(0)), drain_ms=drain_ms(), state_dir=state)
+    return Begun(plane, settings)
+
+
+def drain_ms() -> int:
+    """How long a gateway drains."""
+    from gateway.snapshot import Node as RunningNode
+
+    return RunningNode(name="", cluster="").drain_ms
+
+
+def the_node(paths: Sequence[str]) -> Document[Node]:
+    """The Node document in these paths. Raises CannotBegin, with every line that says why, unless there is exactly one good one."""
+    from appliance.control import CannotBegin
+    from discovery.documents.file import list_files, read_file
+    from federation.resources.read import read
+
+    listing = list_files(paths)
+    read_files = [read_file(file) for file in listing.files]
+    resources = read(document for documents, _ in read_files for document in documents)
+    if len(resources.nodes) == 1:
+        return resources.nodes[0]
+    wrong = [str(problem) for problem in resources.problems if problem.kind == "Node"]
+    unread = [str(error) for error in (*listing.errors, *(error for _, errors in read_files for error in errors))]
+    where = ", ".join(str(path) for path in paths)
+    if resources.nodes:
+        several = ", ".join(str(node.origin) for node in resources.nodes)
+        raise CannotBegin(
+            [f"{where}: {len(resources.nodes)} Node documents ({several}); a gateway is one Node, take the others out"]
+        )
+    raise CannotBegin(
+        wrong
+        or [*unread, f"{where}: no Node document (apiVersion fedgate.io/v1, kind Node); write one, its spec needs `cluster` only"]
+    )
+
+
+def view(parts: Parts) -> View:
+    """What the admin API shows."""
+    from appliance.admin.gateway import GatewayView, Nothing
+    from appliance.admin.knowledge import PlaneKnowledge
+    from federation.plane import Plane
+
+    knowledge = PlaneKnowledge(parts.plane) if isinstance(parts.plane, Plane) else Nothing()
+    return GatewayView(parts, knowledge)
 
 
 if __name__ == "__main__":

@@ -100,9 +100,13 @@ class Pipe:
 class Worker:
     """The life of one worker on its conversation with the supervisor."""
 
-    def __init__(self, packets: Packets[ToWorker], make: EngineFactory) -> None:
+    def __init__(
+        self, packets: Packets[ToWorker], make: EngineFactory, identify: Callable[[int], None] = lambda worker: None
+    ) -> None:
+        """identify: told this worker's number when it is known, for the log."""
         self._packets = packets
         self._make = make
+        self._identify = identify
         self._sockets: Watchable[Sockets] = Watchable({})
         self._feed = Feed()
         self._pipe: Pipe | None = None
@@ -129,7 +133,7 @@ class Worker:
             if not isinstance(message, BeginWorker):
                 raise Closed(f"the supervisor began with {type(message).__name__}")
             shared = Shared.attach(descriptors.take(), message.worker)
-        structlog.contextvars.bind_contextvars(worker=message.worker)
+        self._identify(message.worker)
         return self._make(Place(message.worker, self._sockets, shared, self.hand_off))
 
     # ------------------------------------------------------------------------------------------------- the supervisor
@@ -240,7 +244,7 @@ class Worker:
 
 
 async def _live(packets: Packets[ToWorker], make: EngineFactory) -> None:
-    worker = Worker(packets, make)
+    worker = Worker(packets, make, lambda number: logs.identify(worker=number))
     with trio.open_signal_receiver(signal.SIGTERM) as received:
         async with trio.open_nursery() as nursery:
             nursery.start_soon(_drain_on_signal, worker, received)

@@ -152,7 +152,7 @@ class GatewayView:
         reading = Reading(
             statistics=parts.workers.statistics(),
             workers=[WorkerReading(w.worker, w.up, w.restarts) for w in parts.workers.workers()],
-            peers=[PeerReading(peer.name, peer.state == "established") for peer in self._knowledge.peers()],
+            peers=[PeerReading(peer.name, peer.state == "connected") for peer in self._knowledge.peers()],
             shards=[ShardReading(source.cluster, source.name, source.age_s) for source in self._knowledge.sources()],
             certificates=expiries(parts.snapshots.value),
             documents={"good": good, "bad": len(documents) - good},

@@ -119,15 +119,32 @@ class CertificateRow(Row, frozen=True):
     used_by: tuple[str, ...]
 
 
-class PeerRow(Row, frozen=True):
-    name: str
-    kind: str
-    trust_domain: str
+class PeerAddressRow(Row, frozen=True):
+    """verdict: "", suspect or down."""
+
+    address: str
     state: str
-    addresses: tuple[str, ...]
+    verdict: str
+    gateway: str
+    rtt_ms: float
+    error: str
+
+
+class PeerRow(Row, frozen=True):
+    """state: connected, connecting, lost (what it said stands) or failing. services: taken from it; exported: it is told of, over
+    `sessions` sessions. findings: what of its claims was not believed."""
+
+    name: str
+    trust_domain: str
+    cluster: str
+    state: str
     services: int
-    imports: tuple[str, ...]
+    exported: int
+    sessions: int
+    rtt_ms: float
+    addresses: tuple[PeerAddressRow, ...]
     problem: str
+    findings: tuple[str, ...]
 
 
 class ServiceRow(Row, frozen=True):

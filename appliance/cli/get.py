@@ -141,9 +141,10 @@ def peers(at: Address = None, config: Config = None, output: Format = Output.TAB
     Example: fedgate get peers
     """
     columns: list[Column] = [
-        *_plain("name", "kind", "trustDomain", "state", "services"),
-        ("ADDRESSES", lambda row: _words(row["addresses"])),
-        *_plain("problem"),
+        *_plain("name", "trustDomain", "cluster", "state", "services", "exported"),
+        ("RTT", lambda row: f"{row['rttMs']:.1f}ms" if row["rttMs"] else ""),
+        ("ADDRESSES", lambda row: _words(f"{a['address']}({a['verdict'] or a['state']})" for a in row["addresses"])),
+        ("REMARKS", lambda row: "; ".join([*([row["problem"]] if row["problem"] else []), *row["findings"]])),
     ]
     _show("/api/v1/peers", columns, address(at, config), output)
 

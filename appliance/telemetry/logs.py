@@ -14,20 +14,24 @@ from typing import Any
 import structlog
 
 LEVELS = ("debug", "info", "warning", "error")
-_process = ""
+_fields: dict[str, object] = {}
 _level = "info"
 
 
 def configure(process: str, level: str = "info") -> None:
     """Make structlog write to stderr. process: supervisor, control, worker: goes into every line."""
-    global _process
-    _process = process
+    identify(process=process)
     set_level(level)
     if (wanted := os.environ.get("FEDGATE_LOG", level)) != level:
         try:
             set_level(wanted)
         except ValueError as exc:
             structlog.get_logger().warning("log.level", error=f"FEDGATE_LOG: {exc}", level=level)
+
+
+def identify(**fields: object) -> None:
+    """Keys that every line of this process has from now on, whichever task writes it."""
+    _fields.update(fields)
 
 
 def set_level(level: str) -> None:
@@ -39,7 +43,7 @@ def set_level(level: str) -> None:
     structlog.configure(
         processors=[
             structlog.contextvars.merge_contextvars,
-            _add_process,
+            _add_fields,
             structlog.processors.add_log_level,
             structlog.processors.TimeStamper(fmt="iso", utc=True),
             *_rendering(sys.stderr.isatty()),
@@ -61,6 +65,5 @@ def _rendering(terminal: bool) -> list[Any]:
     return [structlog.processors.format_exc_info, structlog.processors.JSONRenderer(default=str)]
 
 
-def _add_process(logger: Any, method: str, event: structlog.typing.EventDict) -> structlog.typing.EventDict:
-    event["process"] = _process
-    return event
+def _add_fields(logger: Any, method: str, event: structlog.typing.EventDict) -> structlog.typing.EventDict:
+    return {**event, **_fields}
