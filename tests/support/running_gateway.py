@@ -36,6 +36,7 @@ class Gateway:
         self.pid = process.pid
         self.events = []
         self._news = trio.Event()
+        self.closed = trio.Event()  # its log has ended
 
     async def read(self, *, task_status=trio.TASK_STATUS_IGNORED):
         task_status.started()
@@ -50,6 +51,7 @@ class Gateway:
                 self.events.append(event)
             news, self._news = self._news, trio.Event()
             news.set()
+        self.closed.set()
 
     def found(self, name, /, **keys):
         return [e for e in self.events if e.get("event") == name and all(e.get(k) == v for k, v in keys.items())]
