@@ -1,7 +1,7 @@
 """A session on a stream: reads, writes, pings and waits for what Session and Carrier decide.
 
-Three tasks share no state but through `_do`, which never waits: one reads, one writes (the only one that does), one keeps time. The first
-reason to end ends all three; then what was still to be said (Refused, GOAWAY) has LINGER seconds to leave.
+Three tasks share no state but through `do`, which never waits: one reads, one writes (the only one that does), one keeps time. The
+first reason to end ends them; then what was still to be said (Refused, GOAWAY) has LINGER seconds to leave.
 """
 
 from __future__ import annotations
@@ -21,16 +21,17 @@ READ = 65536  # bytes at a time
 
 
 class Conversation:
-    """`run` it once. learn: called with Replaced, Changed and Gone, in order."""
+    """`run` it once. learn: called after each read with what was learned from it: Replaced, Changed and Gone, in order."""
 
     def __init__(
-        self, stream: trio.abc.Stream, session: s.Importer | s.Exporter, carrier: Carrier, learn: Callable[[s.Action], None]
+        self, stream: trio.abc.Stream, session: s.Importer | s.Exporter, carrier: Carrier, learn: Callable[[list[s.Action]], None]
     ) -> None:
         self.session = session
         self._stream, self._carrier, self._learn = stream, carrier, learn
         self._written = trio.Event()  # set when there may be bytes to write or another deadline
         self._greeted = trio.Event()
         self._ended: s.Close | None = None
+        self._closing = False
         self._scope = trio.CancelScope()
 
     async def run(self, beside: Callable[[Conversation], Awaitable[None]] | None = None) -> s.Close:
@@ -39,23 +40,33 @@ class Conversation:
         try:
             if isinstance(self.session, s.Importer):
                 self.do(self.session.start())
-            with self._scope:
-                async with trio.open_nursery() as nursery:
-                    for task in (self._read, self._write, self._keep_time):
-                        nursery.start_soon(task)
-                    if beside is not None:
-                        nursery.start_soon(beside, self)
-            with trio.move_on_after(LINGER):
+            async with trio.open_nursery() as outer:
+                # The writer is never cancelled while others could still end in peace: half a TLS record would garble the last words
+                outer.start_soon(self._write)
+                with self._scope:
+                    async with trio.open_nursery() as nursery:
+                        nursery.start_soon(self._read)
+                        nursery.start_soon(self._keep_time)
+                        if beside is not None:
+                            nursery.start_soon(beside, self)
                 self._carrier.close()
-                await self._drain()
-        except (trio.BrokenResourceError, trio.ClosedResourceError):
-            pass  # the last words found nobody
+                self._closing = True
+                self._written.set()
+                silent = self._ended is not None and self._ended.silent
+                outer.cancel_scope.deadline = trio.current_time() + (0 if silent else LINGER)
         finally:
             await trio.aclose_forcefully(self._stream)
         return self._ended or s.Close("ended")
 
+    async def greeted(self) -> Hello:
+        """What the other side said of itself; waits until it has."""
+        await self._greeted.wait()
+        assert self.session.peer is not None
+        return self.session.peer
+
     def do(self, actions: Iterable[s.Action]) -> None:
         """Carry out what the session decided."""
+        learned: list[s.Action] = []
         for action in actions:
             match action:
                 case s.Send(message):
@@ -68,14 +79,10 @@ class Conversation:
                 case s.Close():
                     self._end(action)
                 case _:
-                    self._learn(action)
+                    learned.append(action)
+        if learned:
+            self._learn(learned)
         self._written.set()
-
-    async def greeted(self) -> Hello:
-        """What the other side said of itself; waits until it has."""
-        await self._greeted.wait()
-        assert self.session.peer is not None
-        return self.session.peer
 
     def close(self, reason: str) -> None:
         """End it from our side."""
@@ -94,17 +101,18 @@ class Conversation:
                 self._end(s.Close(broken(error), silent=True))
                 return
             now = trio.current_time()
+            actions: list[s.Action] = []
             for event in self._carrier.receive(bytes(data)):
                 match event:
                     case c.Heard(message):
-                        self.do(self.session.receive(message, now))
+                        actions += self.session.receive(message, now)
                         if self.session.peer is not None:
                             self._greeted.set()
                     case c.Pong(payload):
                         self.session.pong(payload, now)
                     case c.Ended(reason):
-                        self._end(s.Close(reason, silent=True))
-            self._written.set()
+                        actions.append(s.Close(reason))
+            self.do(actions)
             if not data:
                 return
 
@@ -112,16 +120,15 @@ class Conversation:
         try:
             while True:
                 self._written = trio.Event()
-                await self._drain()
+                while data := self._carrier.pending():
+                    await self._stream.send_all(data)
+                if self._closing:
+                    return
                 await self._written.wait()
         except (trio.BrokenResourceError, trio.ClosedResourceError) as error:
-            # Why it was closed (an alert about our certificate) may be waiting to be read: the reader then ends this wait
+            # Why it was closed (an alert about our certificate) may be waiting to be read: the reader then ends it first
             await trio.sleep(LINGER)
             self._end(s.Close(broken(error), silent=True))
-
-    async def _drain(self) -> None:
-        while data := self._carrier.pending():
-            await self._stream.send_all(data)
 
     async def _keep_time(self) -> None:
         while True:

@@ -29,11 +29,12 @@ ALPN = "h2"
 
 
 class LinkError(Exception):
-    """No session came of a connection. The text is for people. closed: the other side ended a connection that it had taken."""
+    """No session came of a connection. The text is for people. closed: the other side ended a connection that it had taken.
+    cheap: it cost neither side more than some packets, so it may be tried again soon."""
 
-    def __init__(self, text: str, *, closed: bool = False) -> None:
+    def __init__(self, text: str, *, closed: bool = False, cheap: bool = False) -> None:
         super().__init__(text)
-        self.closed = closed
+        self.closed, self.cheap = closed, cheap
 
 
 def peering_name(trust_domain: str) -> str:
@@ -50,10 +51,10 @@ async def connect(address: str, port: int) -> trio.SocketStream:
             await sock.connect((address, port))
     except trio.TooSlowError:
         sock.close()
-        raise LinkError(f"no answer to a connection within {CONNECT_TIMEOUT:.0f} s") from None
+        raise LinkError(f"no answer to a connection within {CONNECT_TIMEOUT:.0f} s", cheap=True) from None
     except OSError as error:
         sock.close()
-        raise LinkError(f"cannot connect: {error.strerror or error}") from None
+        raise LinkError(f"cannot connect: {error.strerror or error}", cheap=True) from None
     except BaseException:
         sock.close()
         raise
@@ -148,6 +149,6 @@ async def _shake(stream: TlsStream) -> None:
             f"connected, but no TLS handshake within {HANDSHAKE_TIMEOUT:.0f} s; is the gateway there stopped?"
         ) from None
     except ssl.SSLError as error:
-        raise LinkError(tls_words(error), closed=True) from None
+        raise LinkError(tls_words(error), closed=True, cheap=isinstance(error, ssl.SSLEOFError)) from None
     except trio.BrokenResourceError as error:
-        raise LinkError(f"closed in the TLS handshake: {broken(error)}", closed=True) from None
+        raise LinkError(f"closed in the TLS handshake: {broken(error)}", closed=True, cheap=True) from None

@@ -42,8 +42,8 @@ Dial = Callable[[str, int], Awaitable[trio.abc.Stream]]
 """IP and port → a connection. Raises LinkError."""
 
 # A refused connection costs nothing, so a gateway that comes back is found within a second however long it was away; what costs a
-# handshake or a timeout on either side is tried less often.
-REFUSED = BackoffPolicy(base=0.1, cap=1.0)
+# handshake on either side is tried less often.
+CHEAP = BackoffPolicy(base=0.1, cap=1.0)
 FAILED = BackoffPolicy(base=0.1, cap=5.0)
 SAY_RTT = 1.0  # seconds between looks at the round-trip times, which change all the time
 
@@ -128,17 +128,15 @@ class PeerLink:
                 self._failed(key, LinkError("this gateway has no certificate yet; see `fedgate get certs`"), 0)
                 await self._credential.newer_than(self._credential.version)
                 continue
-            policy = FAILED
             try:
                 close, lived = await self._session(key, address, own)
                 failures = 0 if lived else failures
                 error = LinkError(close.reason, closed=not close.silent)
             except LinkError as caught:
                 error = caught
-                policy = REFUSED if str(caught).startswith("cannot connect") else FAILED
             failures += 1
             self._failed(key, error, failures)
-            await trio.sleep(delay(failures, policy, self._rng))
+            await trio.sleep(delay(failures, CHEAP if error.cheap else FAILED, self._rng))
 
     async def _session(self, key: str, address: Address, own: Issued) -> tuple[s.Close, bool]:
         """One connection to its end: why it ended, and whether everything was learned over it. Raises LinkError when there was none."""
@@ -150,10 +148,11 @@ class PeerLink:
         carrier = Carrier(client=True, authority=peering_name(self.terms.trust_domain))
         lived = False
 
-        def learn(action: s.Action) -> None:
+        def learn(actions: list[s.Action]) -> None:
             nonlocal lived
             assert importer.peer is not None
-            if self._shard.learn(key, importer.peer, action):
+            changed = [self._shard.learn(key, importer.peer, action) for action in actions]
+            if any(changed):
                 self._view.set(self._shard.view())
             if not lived:
                 lived = True

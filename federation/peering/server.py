@@ -72,7 +72,7 @@ class PeerServer:
             self._handshakes -= 1
         now = trio.current_time()
         exporter = s.Exporter(self._hello, proof.trust_domain, now, (now - began) / 2)
-        talk = Conversation(secured, exporter, Carrier(client=False), lambda action: None)
+        talk = Conversation(secured, exporter, Carrier(client=False), lambda actions: None)
         session = _Accepted(self, talk, exporter, proof.trust_domain)
         close = s.Close("this gateway stops")
         try:

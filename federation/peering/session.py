@@ -5,8 +5,8 @@ as its offer changes. Messages of the exporter are numbered from 1 without gaps 
 resumes: who reconnects begins with a Reset, and until its last piece has come the importer's old picture stands (the caller's: a
 session that ends has told nobody to forget anything).
 
-Back-pressure: at most WINDOW messages are unacknowledged. Beyond that the exporter holds only the latest offer, and when the window opens
-it says how that differs from what was sent, so a slow reader skips and nothing queues. One that acknowledges nothing for
+Back-pressure: at most WINDOW messages are unacknowledged. Beyond that the exporter holds the names of what changed, and when the window
+opens it says what they are by then, so a slow reader skips what came and went, and nothing queues twice. One that acknowledges nothing for
 ACK_TIMEOUT is cut off.
 
 Every call returns the actions to carry out, in order. After a Close there are no more.
@@ -15,7 +15,7 @@ Every call returns the actions to carry out, in order. After a Close there are n
 from __future__ import annotations
 
 import enum
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 
 import msgspec
 
@@ -56,7 +56,7 @@ class Gone(msgspec.Struct, frozen=True):
 
 
 class Close(msgspec.Struct, frozen=True):
-    """The session has ended. silent: the other side was not heard of any more, so it may be dead; else it, or we, said why."""
+    """The session has ended. silent: the other side was not heard of any more, so it may be dead; else it, or we, ended it."""
 
     reason: str
     silent: bool = False
@@ -231,20 +231,29 @@ class Exporter(_Session):
 
     def __init__(self, hello: Hello, proven: str, now: float, rtt: float | None = None) -> None:
         super().__init__(hello, proven, now, rtt)
-        self._offer: Mapping[str, ExportedService] | None = None
-        self._sent: Mapping[str, ExportedService] | None = None
+        self._offer: dict[str, ExportedService] | None = None
+        self._sent: dict[str, ExportedService] | None = None  # what the importer will believe once all that is sent has arrived
+        self._urgent: dict[str, None] = {}  # hostnames still to be told of: gone, or without a healthy workload
+        self._usual: dict[str, None] = {}  # and the others
         self._sequence = 0
         self._acked = 0
 
     def offer(self, services: Iterable[ExportedService], now: float) -> list[Action]:
         """What is offered from now on, whole; only differences go out."""
-        self._offer = {service.hostname: service for service in services}
+        old, self._offer = self._offer, {service.hostname: service for service in services}
+        if self._sent is not None and old is not None:
+            for hostname in old.keys() - self._offer.keys():
+                self._queue(hostname, urgent=True)
+            for hostname, service in self._offer.items():
+                known = old.get(hostname)
+                if known is not service and known != service:
+                    self._queue(hostname, urgent=not any(count.healthy for count in service.localities))
         return self._say(now)
 
     @property
     def acknowledged(self) -> bool:
         """True when the importer has taken in everything that is offered."""
-        return self._sent is not None and self._sent is self._offer and self._acked == self._sequence
+        return self._sent is not None and not self._urgent and not self._usual and self._acked == self._sequence
 
     def _begin(self, now: float) -> list[Action]:
         self._limit = float("inf")
@@ -266,39 +275,45 @@ class Exporter(_Session):
             return super()._late()
         return _Ended(f"nothing was acknowledged for {ACK_TIMEOUT:.0f} s: the peer lags and has to begin anew")
 
+    def _queue(self, hostname: str, *, urgent: bool) -> None:
+        """Traffic of what lost its workloads has to move; the rest can wait behind it."""
+        there, other = (self._urgent, self._usual) if urgent else (self._usual, self._urgent)
+        other.pop(hostname, None)
+        there[hostname] = None
+
     def _say(self, now: float) -> list[Action]:
-        """Tell the difference between the offer and what was sent, if the window allows."""
-        if self.peer is None or self._offer is None or self._offer is self._sent or self.phase is Phase.ENDED:
+        """Tell what the window allows of how the offer differs from what was sent."""
+        if self.peer is None or self._offer is None or self.phase is Phase.ENDED:
             return []
+        idle = self._acked == self._sequence
+        messages: list[Message]
         if self._sent is None:
-            messages: list[Message] = list(wire.resets(self._sequence + 1, tuple(self._offer.values())))
-            self._sent = self._offer
-        elif self._sequence - self._acked >= WINDOW:
-            return []
+            messages = list(wire.resets(self._sequence + 1, tuple(self._offer.values())))
+            self._sequence += len(messages)
+            self._sent = dict(self._offer)
         else:
-            messages = self._difference(self._sent, self._offer, WINDOW - (self._sequence - self._acked))
-        if messages and self._acked == self._sequence:
+            messages = self._differences(self._offer, self._sent)
+        if messages and idle:
             self._limit = now + ACK_TIMEOUT
-        self._sequence += len(messages)
         return [Send(message) for message in messages]
 
-    def _difference(self, old: Mapping[str, ExportedService], new: Mapping[str, ExportedService], room: int) -> list[Message]:
-        removed = [hostname for hostname in old if hostname not in new]
-        changed = [service for hostname, service in new.items() if old.get(hostname) != service]
-        if len(removed) + len(changed) <= room:
-            self._sent = new  # the same object: "unchanged" is told by `is`
-        else:
-            # Emptied services first: their traffic has to move, what is new can wait.
-            changed.sort(key=lambda service: any(count.healthy for count in service.localities))
-            removed, changed = removed[: max(0, room)], changed[: max(0, room - len(removed))]
-            sent = dict(old)
-            for hostname in removed:
-                del sent[hostname]
-            sent.update((service.hostname, service) for service in changed)
-            self._sent = sent
-        first = self._sequence + 1
-        messages: list[Message] = [Remove(first + index, hostname) for index, hostname in enumerate(removed)]
-        return messages + [Upsert(first + len(removed) + index, service) for index, service in enumerate(changed)]
+    def _differences(self, offer: dict[str, ExportedService], sent: dict[str, ExportedService]) -> list[Message]:
+        messages: list[Message] = []
+        for queue in (self._urgent, self._usual):
+            while queue and self._sequence - self._acked < WINDOW:
+                hostname = next(iter(queue))
+                del queue[hostname]
+                service = offer.get(hostname)
+                if service == sent.get(hostname):
+                    continue  # it changed, and changed back, before it was told
+                self._sequence += 1
+                if service is None:
+                    del sent[hostname]
+                    messages.append(Remove(self._sequence, hostname))
+                else:
+                    sent[hostname] = service
+                    messages.append(Upsert(self._sequence, service))
+        return messages
 
 
 def _parts(service: ExportedService | None) -> int:

@@ -33,14 +33,14 @@ class TlsStream(trio.abc.Stream):
         )  # records must leave in the order they were made; reading can make some too (alerts, key updates)
 
     async def handshake(self) -> None:
-        """Raises ssl.SSLError, after the alert has been sent; OSError-like trio.BrokenResourceError. Cancelled, the stream is of no use."""
-        await self._through(self._handshaken)
+        """Raises ssl.SSLError, after the alert has been sent, or trio.BrokenResourceError. Cancelled, the stream is of no use."""
+        await self._through(self._handshaken, writes=True)
 
     async def receive_some(self, max_bytes: int | None = None) -> bytes:
         """Raises trio.BrokenResourceError, whose cause is an ssl.SSLError for an alert or damage."""
         await trio.lowlevel.checkpoint_if_cancelled()
         try:
-            return await self._through(lambda: self.tls.read(max_bytes or 4 * RECORD))
+            return await self._through(lambda: self.tls.read(max_bytes or 4 * RECORD), writes=False)
         except (ssl.SSLZeroReturnError, ssl.SSLEOFError):
             return b""
         except ssl.SSLError as error:
@@ -68,8 +68,9 @@ class TlsStream(trio.abc.Stream):
         self.tls.do_handshake()
         return True
 
-    async def _through(self, step: Callable[[], T]) -> T:
-        """Do `step` as often as it takes, feeding it what it wants to read."""
+    async def _through(self, step: Callable[[], T], *, writes: bool) -> T:
+        """Do `step` as often as it takes, feeding it what it wants to read. writes: what it makes is sent at once; reading leaves it (a
+        key update's answer) to the next write, so that a cancelled reader never takes half of a writer's record with it."""
         while True:
             result, failure = None, None
             try:
@@ -78,9 +79,10 @@ class TlsStream(trio.abc.Stream):
                 pass
             except ssl.SSLError as error:
                 failure = error
-            with contextlib.suppress(trio.BrokenResourceError, trio.ClosedResourceError):
-                # Who cannot be written to may have said why, and that is still to be read. After a failure this is our alert.
-                await self._flush()
+            if writes or failure is not None:
+                with contextlib.suppress(trio.BrokenResourceError, trio.ClosedResourceError):
+                    # Who cannot be written to may have said why, and that is still to be read. After a failure this is our alert.
+                    await self._flush()
             if failure is not None:
                 raise failure
             if result is not None:

@@ -102,11 +102,11 @@ class Net:
         await trio.lowlevel.checkpoint()
         self.dials.append((trio.current_time(), address))
         if address in self.down:
-            raise LinkError("cannot connect: Connection refused")
+            raise LinkError("cannot connect: Connection refused", cheap=True)
         wire = self.wires.setdefault(address, Wire())
         if wire.cut:
             await trio.sleep(2.0)
-            raise LinkError("no answer to a connection within 2 s")
+            raise LinkError("no answer to a connection within 2 s", cheap=True)
         ours, theirs = trio.testing.memory_stream_pair()
         self._nursery.start_soon(self.sites[address].accept, CableStream(theirs, wire))
         return CableStream(ours, wire)
