@@ -112,6 +112,10 @@ class NativeEngine:
                 nursery.start_soon(self._follow_secrets, secrets, seen[2])
         finally:
             self.runtime.ready = False
+            for state in self._upstreams.states.values():
+                for host in state.hosts.values():
+                    if host.pool is not None:
+                        host.pool.close()
             self._observer.close()
             self._report_all()
 

@@ -122,6 +122,7 @@ async def forward(x: Exchange, head: RequestHead, action: Forwarding) -> bool:
         host = await _next(x, state, decision)
         if host is None and error is not None:
             raise error
+    assert response is not None
     if not response.end:
         return await stream_answer(x, head, response, destination)
     out, keep = whole_answer(x, head, response, destination)
