@@ -19,15 +19,12 @@ class Reach:
 
     def __init__(self) -> None:
         self.states: Mapping[str, AddressState] = {}
-        self._sessions: set[str] = set()
 
     def connected(self, address: str) -> None:
-        self._sessions.add(address)
         self._set(address, None)
 
     def lost(self, address: str) -> None:
         """Its session ended, whatever the reason."""
-        self._sessions.discard(address)
         if self.states.get(address) is not AddressState.DOWN:
             self._set(address, AddressState.SUSPECT)
 
@@ -37,14 +34,12 @@ class Reach:
             self._set(address, AddressState.SUSPECT)
 
     def confirmed(self, address: str, *, alive: bool) -> None:
-        """A worker asked it. Late answers do not count against a session that is back."""
-        if address in self._sessions or self.states.get(address) is not AddressState.SUSPECT:
-            return
-        self._set(address, None if alive else AddressState.DOWN)
+        """A worker asked it. Late answers do not count: not against a session that is back, nor for an address that is down."""
+        if self.states.get(address) is AddressState.SUSPECT:
+            self._set(address, None if alive else AddressState.DOWN)
 
     def keep(self, addresses: Collection[str]) -> None:
         """Forget all other addresses: the peer no longer has them."""
-        self._sessions.intersection_update(addresses)
         if any(address not in addresses for address in self.states):
             self.states = {address: state for address, state in self.states.items() if address in addresses}
 

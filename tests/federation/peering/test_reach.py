@@ -62,8 +62,3 @@ def test_addresses_that_went_are_forgotten():
     reach.lost(B)
     reach.keep({B})
     assert set(reach.states) == {B}
-    reach.connected(A)
-    reach.keep({B})
-    reach.lost(A)
-    reach.confirmed(A, alive=False)  # no longer protected by a session
-    assert reach.states[A] is AddressState.DOWN
