@@ -32,7 +32,7 @@ async def serve(strand: Strand, stream: Stream, context: ConnectionContext, runt
         return
     exchange = Exchange(strand, stream, context, runtime)
     runtime.connections.add(exchange)
-    if data:
+    if data := data + stream.early():
         exchange.codec.receive(data)
     codec, reactor = exchange.codec, strand.reactor
     handlers, read = reactor.handlers, stream.read

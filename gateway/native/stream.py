@@ -142,6 +142,10 @@ class Stream:
         if events & ~READ and self.writer is not None:
             self.writer(events)
 
+    def early(self) -> bytes:
+        """What was read from the socket together with the last of the greeting, which no event tells of again; b"" for nothing."""
+        return b""
+
     # -------------------------------------------------------------------------------------------------------- closing
 
     def finish(self) -> None:
@@ -220,6 +224,10 @@ class TlsStream(Stream):
                 self._incoming.write(data)
             else:
                 self._incoming.write_eof()
+
+    def early(self) -> bytes:
+        incoming = self._incoming
+        return (self._decrypt() or b"") if incoming.pending or self.tls.pending() else b""
 
     def _flush(self) -> bool:
         """Send what TLS itself wants to say; True if that was all."""

@@ -112,6 +112,27 @@ async def test_alpn_is_http_1_1(gateway):
         assert stream.selected_alpn_protocol() == "http/1.1"
 
 
+async def test_a_request_that_comes_with_the_end_of_the_handshake_is_answered(gateway):
+    """In TLS 1.3 a client may send both in one segment; nothing more comes then, so nothing tells of it again."""
+    incoming, outgoing = ssl.MemoryBIO(), ssl.MemoryBIO()
+    client = client_context(WEB).wrap_bio(incoming, outgoing, server_hostname="open.example.com")
+    with trio.fail_after(5):
+        async with await trio.open_tcp_stream(gateway.address, gateway.secure) as tcp:
+            while True:
+                with contextlib.suppress(ssl.SSLWantReadError):
+                    client.do_handshake()
+                    break
+                await tcp.send_all(outgoing.read())
+                incoming.write(await tcp.receive_some(65536))
+            client.write(wire(host="open.example.com"))
+            await tcp.send_all(outgoing.read())
+            data = b""
+            while not data.endswith(b"open"):
+                incoming.write(await tcp.receive_some(65536))
+                with contextlib.suppress(ssl.SSLWantReadError):
+                    data += client.read(65536)
+
+
 async def test_close_notify_is_said(gateway):
     """Without it a client cannot tell an answer's end from a cut."""
     async with tls(gateway.address, gateway.secure, client_context(WEB), "open.example.com") as stream:
@@ -127,7 +148,7 @@ async def test_plain_requests_are_redirected(gateway):
 
 
 async def test_keys_are_nowhere_to_be_seen(gateway):
-    dump = (await gateway.get("/api/v1/snapshot?full=1", host="admin", port=gateway.admin)).body.decode()
+    dump = (await gateway.get("/api/v1/snapshot?full=1", host=gateway.address, port=gateway.admin)).body.decode()
     assert "BEGIN CERTIFICATE" in dump
     assert "PRIVATE KEY" not in dump + gateway.text() + json.dumps(await gateway.rows("config"))
 

@@ -26,6 +26,9 @@ HEADERS_LIMIT = 100  # Envoy's max_headers_count default
 
 _METHODS = frozenset((b"GET", b"HEAD", b"POST", b"PUT", b"DELETE", b"OPTIONS", b"PATCH"))
 _METHOD = re.compile(rb"[!#$%&'*+\-.^_`|~0-9A-Za-z]{1,64}")
+# What a request that is not complete may begin with: a method as far as it came, after an empty line perhaps (section 2.2).
+_BEGINNING = re.compile(rb"\r\Z|(?:\r\n)?[!#$%&'*+\-.^_`|~0-9A-Za-z]{0,64}(?:\Z| )")
+_ANSWER = b"HTTP/1."
 _TARGET = bytes(
     c for c in range(0x21, 0x7F) if c != 0x23
 )  # visible ASCII without "#": a fragment is never sent (RFC 9112 section 3.2)
@@ -113,6 +116,8 @@ class ServerCodec(_Receiver):
         if at > HEAD_LIMIT or len(buffer) > HEAD_LIMIT:
             raise HeadersTooLarge
         _refuse_bare_newline(buffer)
+        if _BEGINNING.match(buffer) is None:  # what is no HTTP may never send an end of head: it is told at once
+            raise Malformed("http1.invalid_request_line")
         return None
 
     def _head(self, block: bytes) -> RequestHead:
@@ -274,6 +279,8 @@ class ClientCodec(_Receiver):
             if len(buffer) > HEAD_LIMIT or not at:
                 raise Malformed("http1.headers_too_large" if at else "http1.invalid_status_line")
             _refuse_bare_newline(buffer)
+            if not buffer.startswith(_ANSWER[: len(buffer)]):
+                raise Malformed("http1.invalid_status_line")
             return None
         except Malformed as fault:
             raise UpstreamProtocolError(f"upstream_reset_before_response_started{{protocol_error|{fault.reason}}}") from None
