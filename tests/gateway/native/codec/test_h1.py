@@ -1,8 +1,7 @@
 """HTTP/1 as dialogues: what is accepted, what is refused, and that no cut of the bytes makes a difference."""
 
-import itertools
-
 import contextlib
+import itertools
 
 import pytest
 from hypothesis import given
