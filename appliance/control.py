@@ -44,6 +44,7 @@ from appliance.state import StateDirectory
 from appliance.telemetry import logs
 from appliance.telemetry.journal import Journal
 from appliance.workers import Workers
+from discovery.document import RawDocument
 from discovery.watch import Watchable
 from gateway.engine import Report
 from gateway.secret import Secrets
@@ -71,6 +72,12 @@ class Plane(Protocol):
     snapshots: Watchable[Snapshot]
     verdicts: Watchable[Verdicts]
     secrets: Watchable[Secrets]
+    rounds: Watchable[int]
+
+    @property
+    def good_documents(self) -> tuple[RawDocument, ...]:
+        """The last good version of every document, for the state directory."""
+        ...
 
     async def run(self) -> None:
         """Publish until cancelled."""
@@ -169,6 +176,7 @@ class Control:
             if plane is not None:
                 nursery.start_soon(plane.run)
                 nursery.start_soon(self._relay, plane)
+                nursery.start_soon(state.follow_documents, plane.rounds, lambda: plane.good_documents)
             await self._hear()
             nursery.cancel_scope.cancel()
         return 0

@@ -37,6 +37,7 @@ def begin(paths: Sequence[str]) -> Begun:
     """The plane of the one Node document in these paths. Raises CannotBegin."""
     from appliance.control import Begun
     from appliance.messages import Settings
+    from appliance.state import StateDirectory
     from discovery.documents.file import FileDocuments
     from discovery.sources.dns import DnsSource
     from discovery.sources.static import StaticSource
@@ -53,6 +54,7 @@ def begin(paths: Sequence[str]) -> Begun:
         [FileDocuments(paths)],
         Factories(StaticSource, DnsSource),
         Keeper(Path(state), spec.trust_domain, cluster=spec.cluster, dns_names=names),
+        remembered=StateDirectory(Path(state)).load_documents(),
     )
     # No drain time is written in documents yet: the Snapshot's node has the default, and so has this.
     settings = Settings(workers=spec.workers or len(os.sched_getaffinity(0)), drain_ms=drain_ms(), state_dir=state)

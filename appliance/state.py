@@ -2,6 +2,7 @@
 
     DIR/snapshot.json   {"version", "parts"}: the Snapshot's canonical form; nothing secret
     DIR/keys.json       {digest: base64}: the private keys that it names, mode 0600
+    DIR/documents.json  the last good version of every document (Secrets among them), for files that are broken at the next start
 
 Each file is replaced whole (written beside, synced, renamed), keys first, so that a Snapshot never names a key that is not there.
 The directory is 0700.
@@ -12,12 +13,14 @@ from __future__ import annotations
 import contextlib
 import math
 import os
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import msgspec
 import structlog
 import trio
 
+from discovery.document import RawDocument
 from discovery.watch import Watchable
 from gateway.secret import Secret, Secrets
 from gateway.snapshot import Part, Snapshot
@@ -69,6 +72,34 @@ class StateDirectory:
         self.prepare()
         _replace(self.path / "keys.json", msgspec.json.encode({digest: key.reveal() for digest, key in secrets.items()}))
         _replace(self.path / "snapshot.json", snapshot.json())
+
+    def load_documents(self) -> tuple[RawDocument, ...]:
+        """What `save_documents` wrote last; () when there is nothing or it cannot be used."""
+        try:
+            return msgspec.json.decode((self.path / "documents.json").read_bytes(), type=tuple[RawDocument, ...])
+        except FileNotFoundError:
+            return ()
+        except (OSError, msgspec.DecodeError) as exc:
+            log.warning("state.unreadable", directory=str(self.path), error=str(exc), action="beginning without it")
+            return ()
+
+    def save_documents(self, documents: Sequence[RawDocument]) -> None:
+        """Replace what is there. Raises OSError."""
+        self.prepare()
+        _replace(self.path / "documents.json", msgspec.json.encode(documents))
+
+    async def follow_documents(self, rounds: Watchable[int], good: Callable[[], Sequence[RawDocument]]) -> None:
+        """Save what is good after each round in which it changed, until cancelled. The old stays when the disk refuses."""
+        seen, saved = rounds.version, None
+        while True:
+            if rounds.value and (documents := good()) != saved:
+                saved = documents
+                try:
+                    await trio.to_thread.run_sync(self.save_documents, documents)
+                except OSError as exc:
+                    log.error("state.unwritable", directory=str(self.path), error=str(exc))
+            await trio.sleep(self._every_s)
+            seen, _ = await rounds.newer_than(seen)
 
     async def follow(self, snapshots: Watchable[Snapshot], secrets: Watchable[Secrets]) -> None:
         """Save each Snapshot, at most once a second, until cancelled. A disk that is full or gone is logged and tried again."""

@@ -13,7 +13,7 @@ from __future__ import annotations
 import random
 import socket
 import time
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any, Protocol
@@ -22,7 +22,7 @@ import structlog
 import trio
 
 from discovery.catalog import Catalog
-from discovery.document import DocumentSource, Origin, Outcome
+from discovery.document import DocumentSource, Origin, Outcome, RawDocument
 from discovery.feed import CatalogFeed
 from discovery.model import Service, ShardKey
 from discovery.resolving import DnsService
@@ -110,7 +110,9 @@ class Plane:
         trust: Trust,
         *,
         surroundings: Surroundings | None = None,
+        remembered: Iterable[RawDocument] = (),
     ) -> None:
+        """remembered: `good_documents` of an earlier process; they stand in for what is broken when this one begins."""
         self.snapshots: Watchable[Snapshot] = Watchable(Snapshot())
         self.verdicts: Watchable[Verdicts] = Watchable(Verdicts())
         self.secrets: Watchable[Secrets] = Watchable({})
@@ -122,6 +124,7 @@ class Plane:
         self._around = around = surroundings or Surroundings()
         cluster = node.spec.cluster
         self._feed, self._files, self._reader = CatalogFeed(cluster), FileMaterial(), Reader()
+        self._reader.remember(remembered)
         self._offering = Offering(cluster)
         self._static: Watchable[tuple[Service, ...]] = Watchable(())
         self._dns: Watchable[tuple[DnsService, ...]] = Watchable(())
@@ -163,6 +166,11 @@ class Plane:
     def problems(self) -> tuple[Problem, ...]:
         """What is wrong with documents that could not be read, or not even parsed."""
         return self.reading.problems if self.reading else ()
+
+    @property
+    def good_documents(self) -> tuple[RawDocument, ...]:
+        """The last good version of every document, as written. May hold keys (Secret): for the state directory only."""
+        return self._reader.good
 
     def sources(self) -> tuple[SourceStatus, ...]:
         """This cluster's sources, then the peers as sources."""

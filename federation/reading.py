@@ -44,6 +44,17 @@ class Reader:
         self._judged: dict[Origin, tuple[RawDocument, tuple[Judged, ...]]] = {}
         self._good: dict[Key, Judged] = {}
 
+    @property
+    def good(self) -> tuple[RawDocument, ...]:
+        """The last good version of every document, as it was written: for `remember` in a later process."""
+        return tuple(judged.raw for judged in self._good.values())
+
+    def remember(self, documents: Iterable[RawDocument]) -> None:
+        """These were `good` in an earlier process: they stand in for what is faulty, or in an unreadable file, when this one begins."""
+        for judged in judge_all(documents):
+            if judged.document is not None and not judged.errors:
+                self._good.setdefault(_key(judged), judged)
+
     def read(self, sources: Iterable[Documents]) -> Generator[None, None, Reading]:
         """What the documents of all sources come to; yields between documents. Abandoned halfway, it has forgotten nothing."""
         sources = list(sources)
@@ -57,12 +68,28 @@ class Reader:
             judged[raw.origin] = known
             verdicts += known[1]
         errors = tuple(sorted(error for source in sources for error in source.errors))
+        verdicts += _unreadable(verdicts, self._good, errors)
         reading, good = _assembled(verdicts, self._good)
+        stale = (*reading.stale, *(key for key in good if good[key].raw.origin not in judged and key not in reading.stale))
         self._judged, self._good = judged, good
-        return dataclasses.replace(reading, unread=errors)
+        return dataclasses.replace(reading, stale=stale, unread=errors)
 
     def __repr__(self) -> str:
         return f"<Reader of {len(self._judged)} documents>"
+
+
+def _unreadable(now: Iterable[Judged], before: Mapping[Key, Judged], errors: Iterable[DocumentError]) -> list[Judged]:
+    """Last good documents that are not here now, from files (or below folders) that cannot be read: their source knows them only
+    if it read them itself, in this process."""
+    broken = {error.origin.file for error in errors}
+    if not broken:
+        return []
+    here = {_key(judged) for judged in now}
+    return [
+        judged
+        for key, judged in before.items()
+        if key not in here and any(f"{judged.raw.origin.file}/".startswith(f"{file}/") for file in broken)
+    ]
 
 
 def _assembled(verdicts: Iterable[Judged], before: Mapping[Key, Judged]) -> tuple[Reading, dict[Key, Judged]]:

@@ -186,6 +186,30 @@ async def test_a_gateway_serves_its_documents_and_follows_them(tmp_path):
         nursery.cancel_scope.cancel()
 
 
+async def test_what_broke_while_nobody_looked_keeps_its_last_good_version(tmp_path):
+    site, one = Site(tmp_path, "east", "127.0.0.1"), Upstream("one")
+    async with trio.open_nursery() as nursery:
+        await nursery.start(one.serve, site.address)
+        site.service(one)
+        site.ingress()
+        async with site.running() as running:
+            await site.ready()
+            await until(lambda: site.ask(port=site.edge), lambda answer: answer.status == 200)
+            await until(lambda: _exists(site.folder / "state" / "documents.json"), bool)
+            running.signal(signal.SIGTERM)
+            assert await running.ended() == 0
+        site.write("ingress", "broken: [")
+        async with site.running() as running:
+            await site.ready()
+            await until(lambda: site.rows("config"), lambda rows: any(not row["good"] for row in rows))
+            assert (await site.ask(port=site.edge)).status == 200
+            os.kill(running.child("control"), signal.SIGKILL)
+            await running.event("admin.serving", count=2)
+            await until(lambda: site.rows("config"), lambda rows: any(not row["good"] for row in rows))
+            assert (await site.ask(port=site.edge)).status == 200
+        nursery.cancel_scope.cancel()
+
+
 async def test_every_get_command_shows_a_running_gateway(tmp_path):
     site, one = Site(tmp_path, "east", "127.0.0.1"), Upstream("one")
     async with trio.open_nursery() as nursery:

@@ -8,6 +8,7 @@ import trio
 from conformance_engine import plain_snapshot
 
 from appliance.state import StateDirectory
+from discovery.document import Origin, RawDocument
 from discovery.watch import Watchable
 from gateway.secret import Secret
 
@@ -82,4 +83,29 @@ async def test_a_disk_that_cannot_be_written_is_tried_again(tmp_path):
         await saved(state, lambda value: "exists" in value)
         state.path.unlink()
         await saved(state, lambda value: value == plain_snapshot(1).version)
+        nursery.cancel_scope.cancel()
+
+
+RAW = RawDocument(Origin("a.yaml", 3), {"kind": "Node", "spec": {"n": 1, "x": None, "l": [True, 1.5]}}, {"spec": 5})
+
+
+def test_documents_are_kept_as_they_were_written(state):
+    assert state.load_documents() == ()
+    state.save_documents((RAW,))
+    assert state.load_documents() == (RAW,)
+    assert stat.S_IMODE((state.path / "documents.json").stat().st_mode) == 0o600
+    (state.path / "documents.json").write_text("[{]")
+    assert state.load_documents() == ()
+
+
+async def test_good_documents_are_saved_after_a_round(tmp_path):
+    state = StateDirectory(tmp_path / "state", every_s=0.001)
+    rounds, good = Watchable(0), []
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(state.follow_documents, rounds, lambda: tuple(good))
+        good.append(RAW)
+        rounds.set(1)
+        with trio.fail_after(5):
+            while state.load_documents() != (RAW,):  # noqa: ASYNC110 (nothing says that a file was written)
+                await trio.sleep(0.001)
         nursery.cancel_scope.cancel()

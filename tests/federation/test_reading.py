@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from discovery.document import Documents, parse
+from discovery.document import DocumentError, Documents, Origin, parse
 from federation.reading import Reader, Reading
 
 GATEWAY = """
@@ -81,3 +81,33 @@ def test_what_cannot_be_parsed_is_a_problem_with_its_line() -> None:
     reading = read(Reader(), documents(a="{", b=GATEWAY.format(name="b", port=80)))
     assert ports(reading) == {"b": 80}
     assert reading.problems[0].file == "a"
+
+
+def test_what_was_good_in_an_earlier_process_stands_in_for_what_is_broken_at_the_beginning() -> None:
+    earlier = Reader()
+    read(earlier, documents(**{"a.yaml": GATEWAY.format(name="a", port=80), "b.yaml": GATEWAY.format(name="b", port=81)}))
+    later = Reader()
+    later.remember(earlier.good)
+    faulty = read(later, documents(**{"a.yaml": GATEWAY.format(name="a", port="nonsense"), "b.yaml": "kind: ["}))
+    assert ports(faulty) == {"a": 80, "b": 81}
+    assert {key[2] for key in faulty.stale} == {"a", "b"}
+    assert {problem.file for problem in faulty.problems} == {"a.yaml", "b.yaml"}
+    assert {raw.origin.file for raw in later.good} == {"a.yaml", "b.yaml"}, "still known to the next one"
+    mended = read(later, documents(**{"a.yaml": GATEWAY.format(name="a", port=90), "b.yaml": GATEWAY.format(name="b", port=91)}))
+    assert ports(mended) == {"a": 90, "b": 91}
+    assert not mended.stale
+
+
+def test_what_was_good_in_an_earlier_process_and_is_gone_is_forgotten() -> None:
+    earlier = Reader()
+    read(earlier, documents(**{"d/a.yaml": GATEWAY.format(name="a", port=80), "d/b.yaml": GATEWAY.format(name="b", port=81)}))
+    later = Reader()
+    later.remember(earlier.good)
+    assert ports(read(later, documents(**{"d/a.yaml": GATEWAY.format(name="a", port=80)}))) == {"a": 80}
+    folder = Reader()
+    folder.remember(earlier.good)
+    gone = Documents((), (DocumentError(Origin("d"), "cannot be listed", "mount it"),))
+    assert ports(read(folder, gone)) == {"a": 80, "b": 81}
+    other = Reader()
+    other.remember(earlier.good)
+    assert ports(read(other, Documents((), (DocumentError(Origin("dd"), "x", "y"),)))) == {}

@@ -32,6 +32,8 @@ class StaticPlane:
         self.snapshots = Watchable(Snapshot())
         self.verdicts = Watchable(Verdicts())
         self.secrets = Watchable({})
+        self.rounds = Watchable(0)
+        self.good_documents = ()
 
     async def run(self):
         self.reload()
