@@ -55,7 +55,7 @@ class _Socket:
 def listening(setting: Setting) -> Listening:
     """Raises nothing."""
     keys, problems = setting.keyring(), list[Problem]()
-    own = _own_listeners(setting, keys, problems)
+    own = [each for each in _own_listeners(setting, keys, problems) if _has_port(each, setting, problems)]
     taken = {listener.key for listener in own}
     sockets: dict[tuple[str, int], _Socket] = {}
     for gateway in setting.scope.gateways:
@@ -142,6 +142,15 @@ def _bind_fault(address: str, port: int, taken: set[str], subject: Subject, path
 
 def _plain_table(socket: _Socket) -> str:
     return f"http.{socket.port}" if socket.address == EVERY_ADDRESS else f"http.{socket.port}.{socket.address}"
+
+
+def _has_port(listener: Listener, setting: Setting, problems: list[Problem]) -> bool:
+    """A port of 0 would be another one in each worker and after each start."""
+    if listener.port:
+        return True
+    text = f"port 0 of the {listener.kind.value} listener stands for any free port, which nobody could be told of; write a number"
+    problems.append(left_out(subject_of(setting.inputs.node), "spec.listen", "PortNotUsable", text))
+    return False
 
 
 def _own_listeners(setting: Setting, keys: Keyring, problems: list[Problem]) -> list[Listener]:

@@ -137,3 +137,15 @@ def test_simple_and_mutual_on_one_port_are_chains_of_their_own() -> None:
     assert (first.mode, first.ca, first.subject_alt_names) == (TlsMode.SIMPLE, "", ())
     assert (second.mode, second.subject_alt_names) == (TlsMode.MUTUAL, ("c.example",))
     assert "BEGIN CERTIFICATE" in second.ca
+
+
+def test_port_0_is_left_out_and_said() -> None:
+    node = """
+apiVersion: fedgate.io/v1
+kind: Node
+metadata: {name: gw}
+spec: {cluster: east, listen: {http: '127.0.0.1:0'}}
+"""
+    of = made(node)
+    assert ListenerKind.MESH not in {each.kind for each in of.snapshot.listeners()}
+    assert reasons(of) == [("spec.listen", "PortNotUsable")]
