@@ -73,7 +73,7 @@ async def _play(options: Options, folder: Path, console: Console) -> Result:
             await _keep(folder, console)
         return result
     finally:
-        await stage.close()
+        stage.close()
 
 
 async def _keep(folder: Path, console: Console) -> None:

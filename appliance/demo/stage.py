@@ -32,8 +32,8 @@ class Stage:
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
-        self._gateways: dict[str, trio.Process] = {}
-        self._services: dict[tuple[str, str], trio.Process] = {}
+        self._gateways: dict[str, subprocess.Popen[bytes]] = {}
+        self._services: dict[tuple[str, str], subprocess.Popen[bytes]] = {}
 
     def write_documents(self) -> None:
         """CA and configuration of every cluster; each is given the others' bundles, as people would hand them over."""
@@ -51,10 +51,11 @@ class Stage:
     async def open(self) -> None:
         """Starts everything and waits until every gateway is ready. Raises StageError."""
         _refuse_taken_addresses()
-        for here in CLUSTERS:
-            for service in here.services:
-                await self.start_service(here, service)
-            await self.start_gateway(here)
+        async with trio.open_nursery() as nursery:
+            for here in CLUSTERS:
+                for service in here.services:
+                    nursery.start_soon(self.start_service, here, service)
+                self.start_gateway(here)
         with trio.move_on_after(READY_S) as patience:
             for here in CLUSTERS:
                 await self._wait_ready(here)
@@ -63,24 +64,16 @@ class Stage:
 
     async def start_service(self, here: Cluster, service: str) -> None:
         versions = [f"{version}={port}" for version, port in listens(here, service).items()]
-        command = [
-            sys.executable,
-            "-m",
-            "appliance.demo.bookshop",
-            service,
-            here.name,
-            here.workloads,
-            here.gateway,
-            str(os.getpid()),
-        ]
-        self._services[here.name, service] = await self._start(f"{here.name}-{service}", [*command, *versions])
+        who = [service, here.name, here.workloads, here.gateway, str(os.getpid())]
+        command = [sys.executable, "-m", "appliance.demo.bookshop", *who, *versions]
+        self._services[here.name, service] = self._start(f"{here.name}-{service}", command)
         for port in listens(here, service).values():
             with trio.move_on_after(READY_S):
                 await _wait_listening(here.workloads, port)
 
-    async def start_gateway(self, here: Cluster) -> None:
+    def start_gateway(self, here: Cluster) -> None:
         command = [sys.executable, "-m", "appliance.main", "run", "-c", str(self.folder / f"{here.name}.yaml")]
-        self._gateways[here.name] = await self._start(f"{here.name}-gateway", command)
+        self._gateways[here.name] = self._start(f"{here.name}-gateway", command)
 
     def signal_region(self, region: str, number: int) -> None:
         """To every service process of a region."""
@@ -96,28 +89,27 @@ class Stage:
                 os.kill(pid, number)
 
     async def revive_region(self, region: str) -> None:
-        """What was killed is started again; what was stopped goes on."""
-        for here in CLUSTERS:
-            for service in here.services if here.region == region else ():
-                process = self._services[here.name, service]
-                process.send_signal(signal.SIGCONT)
-                if process.poll() is not None:
-                    await self.start_service(here, service)
+        """What was killed is started again, all at once; what was stopped goes on. Returns when all listen."""
+        async with trio.open_nursery() as nursery:
+            for here in CLUSTERS:
+                for service in here.services if here.region == region else ():
+                    process = self._services[here.name, service]
+                    process.send_signal(signal.SIGCONT)
+                    if process.poll() is not None:
+                        nursery.start_soon(self.start_service, here, service)
 
-    async def close(self) -> None:
-        """Ends every process, gateways first; shielded, at most a few seconds."""
-        with trio.CancelScope(shield=True):
-            for process in (*self._gateways.values(), *self._services.values()):
-                for pid in tree(process.pid):
-                    with contextlib.suppress(ProcessLookupError):
-                        os.kill(pid, signal.SIGKILL)
-                await process.wait()
+    def close(self) -> None:
+        """Ends every process, gateways first, with SIGKILL: nothing here has anything to save."""
+        for process in (*self._gateways.values(), *self._services.values()):
+            for pid in tree(process.pid) if process.poll() is None else ():
+                with contextlib.suppress(ProcessLookupError):
+                    os.kill(pid, signal.SIGKILL)
+            process.wait()
 
-    async def _start(self, name: str, command: list[str]) -> trio.Process:
+    def _start(self, name: str, command: list[str]) -> subprocess.Popen[bytes]:
+        # Not trio's open_process: it starts children from a thread of its own, and "die with your parent" follows that thread.
         with (self.folder / f"{name}.log").open("ab") as log:
-            return await trio.lowlevel.open_process(
-                command, stdin=subprocess.DEVNULL, stdout=log, stderr=log, start_new_session=True
-            )
+            return subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=log, stderr=log, start_new_session=True)
 
     async def _wait_ready(self, here: Cluster) -> None:
         gateway = self._gateways[here.name]

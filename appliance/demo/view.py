@@ -12,7 +12,7 @@ from rich.text import Text
 
 from appliance.demo.load import percentile
 from appliance.demo.measure import share
-from appliance.demo.story import PHASES, Result, Story
+from appliance.demo.story import PHASES, STEADY, Result, Story
 from appliance.demo.world import CLUSTERS
 
 BAR = 40  # characters for 100 %
@@ -87,7 +87,7 @@ def result_table(result: Result) -> Table:
             f"{phase.requests:,}",
             str(phase.failed),
             _ms(phase.last_failed_ms),
-            "–" if phase.name == PHASES[0] else _ms(phase.moved_ms),
+            "–" if phase.name == STEADY else _ms(phase.moved_ms),
             _ms(phase.p50_ms),
             _ms(phase.p99_ms),
             *(f"{phase.share.get(here.name, 0):.0%}" for here in CLUSTERS),
