@@ -26,14 +26,17 @@ Format = Callable[["Exchange", bytes, int, bytes], bytes]
 """(exchange, start time, duration in ms, upstream service time in ms or b"-") → the line."""
 
 
+VIA_UPSTREAM = b"via_upstream"
+
+
 def text_line(x: Exchange, start: bytes, duration: int, service_time: bytes) -> bytes:
     """Istio's default format (FIELD k.fmt). Values are as they came: a header value holds no control characters."""
-    head = x.head
-    upstream = x.upstream
+    head, upstream, status = x.head, x.upstream, x.status
+    usual = x.flag == b"-" and x.detail is VIA_UPSTREAM and x.transport_failure == b"-"
     return b'[%b] "%b" %b %d %d %d %b "%b" "%b" "%b" "%b" %b %b %b\n' % (
         start,
         head.line,
-        _WENT_WELL[x.status] if x.flag == b"-" and x.detail == b"via_upstream" and x.transport_failure == b"-" else _outcome(x),
+        _WENT_WELL[status] if usual else _outcome(x),
         x.received,
         x.sent,
         duration,

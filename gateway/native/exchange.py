@@ -11,7 +11,7 @@ is closed, and the exchange is recorded.
 from __future__ import annotations
 
 from gateway.errors import BadRequest, DownstreamClosed, GatewayError, LoopDetected, NoRoute, RequestTimeout
-from gateway.native.accesslog import downstream_json, downstream_text
+from gateway.native.accesslog import VIA_UPSTREAM, downstream_json, downstream_text
 from gateway.native.backend import BackendState
 from gateway.native.codec.events import RequestHead
 from gateway.native.codec.fields import UNSENT, Kind
@@ -176,7 +176,7 @@ class Exchange:
         self.status = self.sent = 0
         self.received = len(head.body)
         self.flag = self.route_name = b"-"
-        self.detail = b"via_upstream"
+        self.detail = VIA_UPSTREAM
         self.answered_at = 0.0
         self.authority = head.authority
         self.request_id = head.request_id

@@ -125,7 +125,7 @@ async def forward(x: Exchange, head: RequestHead, action: Forwarding) -> bool:
     assert response is not None
     if not response.end:
         return await stream_answer(x, head, response, destination)
-    out, keep = whole_answer(x, head, response, destination)
+    out, keep = whole_answer(x, head, response, destination, upstream, state, host)
     if not x.stream.write(out):
         await drained(x)
     return keep

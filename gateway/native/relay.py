@@ -9,8 +9,11 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from gateway.errors import DownstreamClosed, UpstreamProtocolError
+from gateway.native.backend import BackendState
 from gateway.native.codec.events import END, RequestHead, ResponseHead
 from gateway.native.heads import response_lines
+from gateway.native.host import Host
+from gateway.native.pool import Upstream
 from gateway.native.reactor import DeadlineExceeded, suspend
 from gateway.native.upload import LAST_CHUNK, STALL, framed
 from gateway.policy.failure import Failure
@@ -29,7 +32,15 @@ class Broken(Exception):
         self.detail = detail
 
 
-def whole_answer(x: Exchange, head: RequestHead, response: ResponseHead, destination: Destination) -> tuple[bytes, bool]:
+def whole_answer(
+    x: Exchange,
+    head: RequestHead,
+    response: ResponseHead,
+    destination: Destination,
+    upstream: Upstream,
+    state: BackendState,
+    host: Host,
+) -> tuple[bytes, bool]:
     """An answer that is here with all its body: what to write, and whether the client's connection can carry another request. The
     endpoint's connection has been given back."""
     data = response.body
@@ -37,12 +48,21 @@ def whole_answer(x: Exchange, head: RequestHead, response: ResponseHead, destina
     x.answered_at = x.strand.reactor.now
     x.status = response.status
     x.sent = len(data)
-    keep = head.keep_alive and not x.runtime.draining and (x.body is None or x.body.complete)
+    whole = x.body is None or x.body.complete
+    keep = head.keep_alive and whole and not x.runtime.draining
     if keep and not response.rewrite and response.minor and head.minor and not destination.response.steps and response.raw:
         out = b"%b\r\n%b\r\n\r\n%b" % (response.start, response.raw, data)
     else:
         out = _head(response, destination, head, keep=keep) + data
-    _give_back(x, response)
+    if x.upload is not None:
+        x.upload.cancel()
+        x.upload = None
+    if whole and response.keep_alive:
+        upstream.release(state.backend)
+    else:
+        upstream.close()
+    x.given = None
+    state.finished(host, x)
     return out, keep
 
 
@@ -53,23 +73,6 @@ async def drained(x: Exchange) -> None:
         await x.stream.drain(x.strand)
     except (OSError, DeadlineExceeded):
         raise DownstreamClosed from None
-
-
-def _give_back(x: Exchange, response: ResponseHead) -> None:
-    """The answer is whole: keep the endpoint's connection if it may be kept."""
-    upstream, state, host = x.upstream, x.state, x.host
-    assert upstream is not None
-    assert state is not None
-    assert host is not None
-    if x.upload is not None:
-        x.upload.cancel()
-        x.upload = None
-    if response.keep_alive and (x.body is None or x.body.complete):
-        upstream.release(state.backend)
-    else:
-        upstream.close()
-    x.given = None
-    state.finished(host, x)
 
 
 def _head(
@@ -141,7 +144,15 @@ async def stream_answer(x: Exchange, head: RequestHead, response: ResponseHead, 
     except (OSError, UpstreamProtocolError):
         state.failed(host, x, Failure.RESET, x.strand.reactor.now)
         raise Broken(b"UC", b"upstream_reset_after_response_started{connection_termination}") from None
-    _give_back(x, response)
+    if x.upload is not None:
+        x.upload.cancel()
+        x.upload = None
+    if response.keep_alive and (x.body is None or x.body.complete):
+        upstream.release(state.backend)
+    else:
+        upstream.close()
+    x.given = None
+    state.finished(host, x)
     out += LAST_CHUNK if chunked else b""
     if out:
         await _send(x, out)

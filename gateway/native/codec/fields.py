@@ -93,6 +93,8 @@ _SECRET_OR_NEW = frozenset(
         b"x-b3-parentspanid",
     )
 )
+_UNREMEMBERED = _SECRET_OR_NEW | {name.title() for name in _SECRET_OR_NEW}  # as nearly everybody writes them
+_REQUEST_IDS = frozenset((b"x-request-id", b"X-Request-Id"))
 _LONGEST = 256  # bytes of a line that is remembered; user agents of browsers are 80 to 150
 _GENERATION = 2048  # lines in a generation: two of them with lines of 256 bytes are about 1.5 MB at most
 
@@ -155,10 +157,11 @@ class Memo(dict[bytes, "Field | None"]):
         self._old: dict[bytes, Field | None] = {}
 
     def __missing__(self, line: bytes) -> Field | None:
-        name, _, value = line.partition(b":")
-        name = name.lower()
-        if name in _SECRET_OR_NEW and not value.translate(None, _VALUE):
-            return (_REQUEST_ID, name, value.strip(b" \t"), None) if name == b"x-request-id" else None
+        name = line[: line.find(b":")]
+        if name in _UNREMEMBERED and not line.translate(None, _VALUE):
+            return None if name not in _REQUEST_IDS else (_REQUEST_ID, b"x-request-id", line[13:].strip(b" \t"), None)
+        if name.lower() in _SECRET_OR_NEW:
+            return understand(line)
         if line in self._old:
             field = self._old[line]
         else:

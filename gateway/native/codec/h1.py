@@ -24,6 +24,7 @@ from gateway.native.codec.fields import Kind, Malformed, host_meaning, memo
 HEAD_LIMIT = 60 * 1024  # Envoy's max_request_headers_kb default
 HEADERS_LIMIT = 100  # Envoy's max_headers_count default
 
+_understood = memo.__getitem__  # line → Field or None; the loop over the lines runs in C
 _METHODS = frozenset((b"GET", b"HEAD", b"POST", b"PUT", b"DELETE", b"OPTIONS", b"PATCH"))
 _METHOD = re.compile(rb"[!#$%&'*+\-.^_`|~0-9A-Za-z]{1,64}")
 # What a request that is not complete may begin with: a method as far as it came, after an empty line perhaps (section 2.2).
@@ -150,8 +151,7 @@ class ServerCodec(_Receiver):
         head.line = first
         head.lines = lines
         head.block = block
-        lookup = memo
-        head.specials = specials = [field for line in lines if (field := lookup[line])]
+        head.specials = specials = list(filter(None, map(_understood, lines)))
         length = coded = -1
         hosts = 0
         keep_alive = minor == 1
@@ -303,8 +303,7 @@ class ClientCodec(_Receiver):
         head.status = status
         head.lines = lines
         head.raw = block[len(start) + 2 :]
-        lookup = memo
-        head.specials = specials = [field for line in lines if (field := lookup[line])]
+        head.specials = specials = list(filter(None, map(_understood, lines)))
         length = coded = -1
         keep_alive = minor == 1
         rewrite = False
