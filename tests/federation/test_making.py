@@ -30,7 +30,7 @@ async def test_others_have_a_turn_between_slices_and_not_more_often() -> None:
         nursery.start_soon(other)
         assert await sliced(steps(), clock=lambda: now) == "done"
         nursery.cancel_scope.cancel()
-    assert 24 <= turns <= 27
+    assert 22 <= turns <= 28  # trio shuffles who goes first
 
 
 async def test_cancelled_between_slices_the_rest_is_not_taken() -> None:
