@@ -44,8 +44,8 @@ from appliance.state import StateDirectory
 from appliance.telemetry import logs
 from appliance.telemetry.journal import Journal
 from appliance.workers import Workers
-from discovery.document import RawDocument
 from discovery.watch import Watchable
+from federation.remembered import Remembered
 from gateway.engine import Report
 from gateway.secret import Secrets
 from gateway.snapshot import Snapshot
@@ -75,8 +75,8 @@ class Plane(Protocol):
     rounds: Watchable[int]
 
     @property
-    def good_documents(self) -> tuple[RawDocument, ...]:
-        """The last good version of every document, for the state directory."""
+    def remembered(self) -> Remembered:
+        """What the next process should be told, for the state directory."""
         ...
 
     async def run(self) -> None:
@@ -176,7 +176,7 @@ class Control:
             if plane is not None:
                 nursery.start_soon(plane.run)
                 nursery.start_soon(self._relay, plane)
-                nursery.start_soon(state.follow_documents, plane.rounds, lambda: plane.good_documents)
+                nursery.start_soon(state.follow_remembered, plane.rounds, lambda: plane.remembered)
             await self._hear()
             nursery.cancel_scope.cancel()
         return 0
@@ -193,6 +193,7 @@ class Control:
             snapshot, secrets = stored
             self.secrets.set(secrets)
             self.snapshots.set(snapshot)
+            self.workers.restored = snapshot
             log.info("state.restored", version=snapshot.version[:12], parts=len(snapshot.parts))
 
     # -------------------------------------------------------------------------------------------------- the supervisor
@@ -269,8 +270,8 @@ class Control:
             if plane.snapshots.value.parts:
                 self.secrets.set(plane.secrets.value)
                 self.verdicts.set(plane.verdicts.value)
-                if plane.snapshots.value != self.snapshots.value:
-                    self.snapshots.set(plane.snapshots.value)
+                # Also when it equals what was restored: only now is it what workers shall run.
+                self.snapshots.set(plane.snapshots.value)
             seen, _ = await slot.newer_than(seen)
 
     async def _report(self, heard: trio.MemoryReceiveChannel[Report]) -> None:

@@ -2,7 +2,8 @@
 
 Theory of operation. State is sent by difference from what was sent last, so a worker that reads slowly gets fewer and larger
 differences, never a queue: one writer wakes when any of the three Watchables changed, and sends keys first, then the Snapshot that
-names them, then Verdicts, then forgets keys that nothing names any more. A worker that asks gets everything again.
+names them, then Verdicts, then forgets keys that nothing names any more. A worker that asks gets everything again. What control
+only found in the state directory may be older than what a worker runs: it is sent to workers that have nothing.
 """
 
 from __future__ import annotations
@@ -15,7 +16,7 @@ import structlog
 import trio
 
 from appliance.channel import Closed, Frames, encode, receive_packet
-from appliance.messages import Collect, Collected, FromWorker, Keys, Overlay, Reported, Resend, SnapshotDelta
+from appliance.messages import Collect, Collected, FromWorker, Have, Keys, Overlay, Reported, Resend, SnapshotDelta
 from discovery.watch import Watchable
 from gateway.engine import Report, Statistics
 from gateway.native.sockets import Handoff
@@ -27,12 +28,13 @@ log = structlog.get_logger("control")
 
 
 class State(msgspec.Struct, frozen=True):
-    """What engines are given, and where handed-off connections go."""
+    """What engines are given, and where handed-off connections go. restored: the Snapshot that came from the state directory."""
 
     snapshots: Watchable[Snapshot]
     verdicts: Watchable[Verdicts]
     secrets: Watchable[Secrets]
     handoff: Handoff
+    restored: Snapshot | None = None
 
 
 class Encoder:
@@ -62,6 +64,7 @@ class Conversation:
         self._handoffs = handoffs
         self._news = trio.Event()
         self._pending: list[msgspec.Struct] = []
+        self._has: str | None = None  # the version that the worker had at the beginning; None until it said so
         self._sent_snapshot: Snapshot | None = None
         self._sent_verdicts: Verdicts | None = None
         self._sent_keys: Secrets | None = None
@@ -133,9 +136,11 @@ class Conversation:
                 await self._frames.send(message)
 
     async def _send_state(self, state: State, encoder: Encoder) -> None:
-        if state.snapshots.version == 0 and not state.snapshots.value.parts:
-            return  # control has nothing yet; the worker may have more from before
         snapshot, verdicts, secrets = state.snapshots.value, state.verdicts.value, state.secrets.value
+        if self._has is None or (state.snapshots.version == 0 and not snapshot.parts):
+            return  # control has nothing yet; the worker may have more from before
+        if snapshot is state.restored and self._has not in ("", snapshot.version):
+            return
         await self._send_keys(secrets)
         if snapshot is not self._sent_snapshot:
             await self._frames.send_encoded(encoder.delta(self._sent_snapshot, snapshot))
@@ -170,6 +175,9 @@ class Conversation:
     ) -> None:
         while True:
             match await self._frames.receive():
+                case Have(version):
+                    self._has = version
+                    self._news.set()
                 case Reported(report):
                     hear(self, report)
                 case Collected(number, statistics):

@@ -54,7 +54,7 @@ def begin(paths: Sequence[str]) -> Begun:
         [FileDocuments(paths)],
         Factories(StaticSource, DnsSource),
         Keeper(Path(state), spec.trust_domain, cluster=spec.cluster, dns_names=names),
-        remembered=StateDirectory(Path(state)).load_documents(),
+        remembered=StateDirectory(Path(state)).load_remembered(),
     )
     # No drain time is written in documents yet: the Snapshot's node has the default, and so has this.
     settings = Settings(workers=spec.workers or len(os.sched_getaffinity(0)), drain_ms=drain_ms(), state_dir=state)

@@ -172,6 +172,12 @@ FromControlToWorker = Keys | SnapshotDelta | Overlay | Collect | SetLogLevel | D
 # --------------------------------------------------------------------------------------------------- worker → control
 
 
+class Have(msgspec.Struct, frozen=True, tag="have"):
+    """The first word on a pipe: the Snapshot that this worker has, "" = none."""
+
+    version: str
+
+
 class Reported(msgspec.Struct, frozen=True, tag="reported"):
     """Something that this worker's engine said."""
 
@@ -191,4 +197,4 @@ class Resend(msgspec.Struct, frozen=True, tag="resend"):
     reason: str
 
 
-FromWorker = Reported | Collected | Resend
+FromWorker = Have | Reported | Collected | Resend

@@ -2,7 +2,7 @@
 
     DIR/snapshot.json   {"version", "parts"}: the Snapshot's canonical form; nothing secret
     DIR/keys.json       {digest: base64}: the private keys that it names, mode 0600
-    DIR/documents.json  the last good version of every document (Secrets among them), for files that are broken at the next start
+    DIR/remembered.json what the plane wants to be told again: good documents (Secrets among them) and shards, mode 0600
 
 Each file is replaced whole (written beside, synced, renamed), keys first, so that a Snapshot never names a key that is not there.
 The directory is 0700.
@@ -13,17 +13,17 @@ from __future__ import annotations
 import contextlib
 import math
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 
 import msgspec
 import structlog
 import trio
 
-from discovery.document import RawDocument
 from discovery.watch import Watchable
+from federation.remembered import Remembered
 from gateway.secret import Secret, Secrets
-from gateway.snapshot import Part, Snapshot
+from gateway.snapshot import Part, Snapshot, canonical
 
 log = structlog.get_logger("control")
 
@@ -43,6 +43,7 @@ class StateDirectory:
     def __init__(self, path: Path, *, every_s: float = _EVERY_S, again_s: float = _AGAIN_S) -> None:
         self.path = path
         self.saved: Watchable[str] = Watchable("")  # version of what `follow` wrote last; an error's text when it could not
+        self.fault = ""
         self._every_s = every_s
         self._again_s = again_s
 
@@ -70,36 +71,34 @@ class StateDirectory:
     def save(self, snapshot: Snapshot, secrets: Secrets) -> None:
         """Replace what is there. Raises OSError; the old files are whole then."""
         self.prepare()
-        _replace(self.path / "keys.json", msgspec.json.encode({digest: key.reveal() for digest, key in secrets.items()}))
-        _replace(self.path / "snapshot.json", snapshot.json())
+        _replace(self.path / "keys.json", [msgspec.json.encode({digest: key.reveal() for digest, key in secrets.items()})])
+        _replace(self.path / "snapshot.json", _snapshot(snapshot))
 
-    def load_documents(self) -> tuple[RawDocument, ...]:
-        """What `save_documents` wrote last; () when there is nothing or it cannot be used."""
+    def load_remembered(self) -> Remembered:
+        """What `save_remembered` wrote last; empty when there is nothing or it cannot be used."""
         try:
-            return msgspec.json.decode((self.path / "documents.json").read_bytes(), type=tuple[RawDocument, ...])
+            return msgspec.json.decode((self.path / "remembered.json").read_bytes(), type=Remembered)
         except FileNotFoundError:
-            return ()
+            return Remembered()
         except (OSError, msgspec.DecodeError) as exc:
             log.warning("state.unreadable", directory=str(self.path), error=str(exc), action="beginning without it")
-            return ()
+            return Remembered()
 
-    def save_documents(self, documents: Sequence[RawDocument]) -> None:
+    def save_remembered(self, remembered: Remembered) -> None:
         """Replace what is there. Raises OSError."""
         self.prepare()
-        _replace(self.path / "documents.json", msgspec.json.encode(documents))
+        _replace(self.path / "remembered.json", _remembered(remembered))
 
-    async def follow_documents(self, rounds: Watchable[int], good: Callable[[], Sequence[RawDocument]]) -> None:
-        """Save what is good after each round in which it changed, until cancelled. The old stays when the disk refuses."""
-        seen, saved = rounds.version, None
+    async def follow_remembered(self, rounds: Watchable[int], remembered: Callable[[], Remembered]) -> None:
+        """Save what a plane wants to be told again, after rounds in which it changed, until cancelled."""
+        saved: Remembered | None = None
         while True:
-            if rounds.value and (documents := good()) != saved:
-                saved = documents
-                try:
-                    await trio.to_thread.run_sync(self.save_documents, documents)
-                except OSError as exc:
-                    log.error("state.unwritable", directory=str(self.path), error=str(exc))
+            seen = rounds.version
+            if rounds.value and (now := remembered()) != saved:
+                saved = now if await self._save(self.save_remembered, now) else None
             await trio.sleep(self._every_s)
-            seen, _ = await rounds.newer_than(seen)
+            with trio.move_on_after(math.inf if saved else self._again_s):
+                await rounds.newer_than(seen)
 
     async def follow(self, snapshots: Watchable[Snapshot], secrets: Watchable[Secrets]) -> None:
         """Save each Snapshot, at most once a second, until cancelled. A disk that is full or gone is logged and tried again."""
@@ -107,27 +106,52 @@ class StateDirectory:
         while True:
             seen, snapshot = snapshots.version, snapshots.value
             if snapshot.parts and snapshot != saved:
-                saved = snapshot if await self._save(snapshot, secrets.value) else None
+                saved = snapshot if await self._save(self.save, snapshot, secrets.value) else None
+                self.saved.set(saved.version if saved else self.fault)
             await trio.sleep(self._every_s)
             with trio.move_on_after(math.inf if saved else self._again_s):
                 await snapshots.newer_than(seen)
 
-    async def _save(self, snapshot: Snapshot, secrets: Secrets) -> bool:
+    async def _save(self, save: Callable[..., None], *what: object) -> bool:
         try:
-            await trio.to_thread.run_sync(self.save, snapshot, secrets)
+            await trio.to_thread.run_sync(save, *what)
         except OSError as exc:
-            log.error("state.unwritable", directory=str(self.path), error=str(exc), retry_in_s=self._again_s)
-            self.saved.set(str(exc))
+            self.fault = str(exc)
+            log.error("state.unwritable", directory=str(self.path), error=self.fault, retry_in_s=self._again_s)
             return False
-        self.saved.set(snapshot.version)
         return True
 
 
-def _replace(path: Path, data: bytes) -> None:
+def _snapshot(snapshot: Snapshot) -> Iterator[bytes]:
+    """Its canonical JSON, part by part: one call for 100,000 endpoints would keep the whole process waiting."""
+    yield b'{"version":' + msgspec.json.encode(snapshot.version) + b',"parts":{'
+    for index, (name, part) in enumerate(snapshot.parts.items()):
+        yield (b"," if index else b"") + msgspec.json.encode(name) + b":" + canonical(part)
+    yield b"}}"
+
+
+def _remembered(remembered: Remembered) -> Iterator[bytes]:
+    yield b'{"documents":['
+    yield from _listed(remembered.documents)
+    yield b'],"shards":['
+    for index, shard in enumerate(remembered.shards):
+        yield (b"," if index else b"") + b'{"key":' + msgspec.json.encode(shard.key) + b',"services":['
+        yield from _listed(shard.services)
+        yield b"]}"
+    yield b"]}"
+
+
+def _listed(items: Iterable[object]) -> Iterator[bytes]:
+    for index, item in enumerate(items):
+        yield (b"," if index else b"") + msgspec.json.encode(item)
+
+
+def _replace(path: Path, pieces: Iterable[bytes]) -> None:
     beside = path.with_name(f".{path.name}.{os.getpid()}")
     try:
         with os.fdopen(os.open(beside, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "wb") as file:
-            file.write(data)
+            for piece in pieces:
+                file.write(piece)
             file.flush()
             os.fsync(file.fileno())
         beside.rename(path)

@@ -31,6 +31,7 @@ from appliance.messages import (
     ControlPipe,
     Drain,
     FromControlToWorker,
+    Have,
     Leave,
     Reported,
     Resend,
@@ -214,6 +215,7 @@ class Worker:
         self._pipe = pipe
         try:
             with pipe.scope:
+                pipe.say(Have(self._feed.snapshots.value.version if self._feed.fed else ""))
                 if self._applied is not None:
                     pipe.say(Reported(self._applied))
                 async with trio.open_nursery() as nursery:

@@ -59,6 +59,7 @@ class Workers:
         self._reports: trio.MemorySendChannel[Report] | None = None
         self._snapshots: Watchable[Snapshot] = Watchable(Snapshot())
         self.listener_faults: Mapping[str, str] = {}
+        self.restored: Snapshot | None = None  # set before `run`: see conversation.State
 
     # ---------------------------------------------------------------------------------------------- the supervisor says
 
@@ -93,7 +94,7 @@ class Workers:
         """As Engine.run, except that cancellation leaves the workers serving: they are not this process's."""
         self._reports = reports
         self._snapshots = snapshots
-        state = State(snapshots, verdicts, secrets, self._handoff)
+        state = State(snapshots, verdicts, secrets, self._handoff, self.restored)
         async with trio.open_nursery() as nursery:
             nursery.start_soon(self._follow, snapshots)
             nursery.start_soon(self._start, task_status)

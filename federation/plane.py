@@ -13,7 +13,7 @@ from __future__ import annotations
 import random
 import socket
 import time
-from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any, Protocol
@@ -22,12 +22,13 @@ import structlog
 import trio
 
 from discovery.catalog import Catalog
-from discovery.document import DocumentSource, Origin, Outcome, RawDocument
+from discovery.document import DocumentSource, Origin, Outcome
 from discovery.feed import CatalogFeed
 from discovery.model import Service, ShardKey
 from discovery.resolving import DnsService
 from discovery.source import Follower, Source, SourceStatus
 from discovery.supervise import describe
+from discovery.update import Reset
 from discovery.watch import Watchable
 from federation.compile.credentials import Identity
 from federation.compile.inputs import files_named
@@ -40,12 +41,13 @@ from federation.joining import Offering, bundles_of, export_terms, peer_terms
 from federation.making import Setup, changed_backends, make, node_of, sliced, with_verdicts
 from federation.material import FileMaterial
 from federation.peering.dial import connect
-from federation.peering.link import Dial, Lookup
+from federation.peering.link import PEER, Dial, Lookup
 from federation.peering.names import system_lookup
 from federation.peering.status import PeerStatus
 from federation.peers import Peers, hello_of
 from federation.probe import Target, probe
 from federation.reading import Reader, Reading
+from federation.remembered import Remembered, Shard
 from federation.resources.document import Document
 from federation.resources.node import Node
 from federation.resources.resources import Problem
@@ -61,6 +63,7 @@ COALESCE = 0.05  # seconds between two rounds at least: a rollout of a hundred p
 READY_WITHIN = 5.0  # seconds that the first Snapshot waits for the sources of this cluster; then it is made of what there is
 SETTLE = 2.0  # seconds for a document change to reach the catalog; it takes milliseconds, and compile must not wait for ever
 STATIC, DNS = "static", "dns"
+NOTHING = Remembered()
 
 _log = structlog.get_logger("plane")
 
@@ -110,9 +113,9 @@ class Plane:
         trust: Trust,
         *,
         surroundings: Surroundings | None = None,
-        remembered: Iterable[RawDocument] = (),
+        remembered: Remembered = NOTHING,
     ) -> None:
-        """remembered: `good_documents` of an earlier process; they stand in for what is broken when this one begins."""
+        """remembered: that of an earlier process."""
         self.snapshots: Watchable[Snapshot] = Watchable(Snapshot())
         self.verdicts: Watchable[Verdicts] = Watchable(Verdicts())
         self.secrets: Watchable[Secrets] = Watchable({})
@@ -124,7 +127,10 @@ class Plane:
         self._around = around = surroundings or Surroundings()
         cluster = node.spec.cluster
         self._feed, self._files, self._reader = CatalogFeed(cluster), FileMaterial(), Reader()
-        self._reader.remember(remembered)
+        self._reader.remember(remembered.documents)
+        self._recalled = {shard.key for shard in remembered.shards}
+        for shard in remembered.shards:
+            self._feed.apply(shard.key, Reset(shard.services))
         self._offering = Offering(cluster)
         self._static: Watchable[tuple[Service, ...]] = Watchable(())
         self._dns: Watchable[tuple[DnsService, ...]] = Watchable(())
@@ -168,9 +174,10 @@ class Plane:
         return self.reading.problems if self.reading else ()
 
     @property
-    def good_documents(self) -> tuple[RawDocument, ...]:
-        """The last good version of every document, as written. May hold keys (Secret): for the state directory only."""
-        return self._reader.good
+    def remembered(self) -> Remembered:
+        """What the next process should be told. Documents become shards by themselves."""
+        shards = (Shard(key, tuple(found.values())) for key, found in self.catalog.shards.items() if key.source != STATIC)
+        return Remembered(self._reader.good, tuple(shards))
 
     def sources(self) -> tuple[SourceStatus, ...]:
         """This cluster's sources, then the peers as sources."""
@@ -284,6 +291,9 @@ class Plane:
         self._setup = Setup(self._node, resources, (*self._described, *problems), identity, bundles, files)
         terms = peer_terms(resources, bundles)
         self._peers.agree(terms)
+        for key in [key for key in self._recalled if key.source == PEER and key.cluster not in terms]:
+            self._recalled.discard(key)  # its Peer document went while no process ran
+            self._feed.drop(key)
         if self._offering.agree(terms, export_terms(resources)):
             self._touched |= self.catalog.services.keys()
 

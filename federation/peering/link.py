@@ -41,6 +41,9 @@ Lookup = Callable[[str], Awaitable[Sequence[str]]]
 Dial = Callable[[str, int], Awaitable[trio.abc.Stream]]
 """IP and port → a connection. Raises LinkError."""
 
+PEER = "peer"
+"""The source's name in shard keys; their cluster is the Peer document's name."""
+
 # A refused connection costs nothing, so a gateway that comes back is found within a second however long it was away; what costs a
 # handshake on either side is tried less often.
 CHEAP = BackoffPolicy(base=0.1, cap=1.0)
@@ -66,7 +69,7 @@ class PeerLink:
         wall: Callable[[], float] = time.time,
     ) -> None:
         """hello: what we say of ourselves; credential: our certificate, None while there is none (trust.keeper)."""
-        self.terms, self.name, self.cluster = terms, "peer", terms.name
+        self.terms, self.name, self.cluster = terms, PEER, terms.name
         self.addresses: Watchable[Mapping[str, AddressState]] = Watchable({})
         self.status: Watchable[PeerStatus] = Watchable(PeerStatus(terms.name, terms.trust_domain, since=wall()))
         self._hello, self._credential, self._dial = hello, credential, dial

@@ -195,7 +195,7 @@ async def test_what_broke_while_nobody_looked_keeps_its_last_good_version(tmp_pa
         async with site.running() as running:
             await site.ready()
             await until(lambda: site.ask(port=site.edge), lambda answer: answer.status == 200)
-            await until(lambda: _exists(site.folder / "state" / "documents.json"), bool)
+            await until(lambda: _exists(site.folder / "state" / "remembered.json"), bool)
             running.signal(signal.SIGTERM)
             assert await running.ended() == 0
         site.write("ingress", "broken: [")
@@ -354,6 +354,24 @@ async def test_a_peer_s_control_process_may_die_and_traffic_to_it_goes_on(tmp_pa
         await there.event("process.ended", name="control")
         await until(lambda: east.rows("peers"), lambda rows: rows[0]["state"] == "connected")
         assert (await east.ask()).status == 200
+
+
+async def test_the_own_control_process_may_die_and_traffic_to_peers_goes_on(tmp_path):
+    async with joined(tmp_path) as (east, _, _, (here, _)):
+        east.write(NAME, east_service_without_endpoints())
+        await until(east.ask, lambda answer: answer.body.startswith(b"west"))
+        await until(lambda: _saved(east), lambda text: '"source":"peer"' in text)
+        os.kill(here.child("control"), signal.SIGKILL)
+        await here.event("process.ended", name="control")
+        while len(here.found("peer.connected")) < 2:
+            answer = await east.ask()
+            assert answer.body.startswith(b"west"), answer
+        for _ in range(50):
+            assert (await east.ask()).body.startswith(b"west")
+
+
+async def _saved(site):
+    return (site.folder / "state" / "remembered.json").read_text()
 
 
 async def test_a_whole_peer_that_is_gone_is_found_out_and_found_again(tmp_path):

@@ -9,7 +9,9 @@ from conformance_engine import plain_snapshot
 
 from appliance.state import StateDirectory
 from discovery.document import Origin, RawDocument
+from discovery.model import Endpoint, Service, ShardKey
 from discovery.watch import Watchable
+from federation.remembered import Remembered, Shard
 from gateway.secret import Secret
 
 KEY = Secret(b"-----BEGIN PRIVATE KEY-----")
@@ -87,25 +89,27 @@ async def test_a_disk_that_cannot_be_written_is_tried_again(tmp_path):
 
 
 RAW = RawDocument(Origin("a.yaml", 3), {"kind": "Node", "spec": {"n": 1, "x": None, "l": [True, 1.5]}}, {"spec": 5})
+SHARD = Shard(ShardKey("west", "peer"), (Service("a.shop", endpoints=(Endpoint("10.0.0.1"),)), Service("b.shop")))
+REMEMBERED = Remembered((RAW, RAW), (SHARD, Shard(ShardKey("east", "dns"), ())))
 
 
-def test_documents_are_kept_as_they_were_written(state):
-    assert state.load_documents() == ()
-    state.save_documents((RAW,))
-    assert state.load_documents() == (RAW,)
-    assert stat.S_IMODE((state.path / "documents.json").stat().st_mode) == 0o600
-    (state.path / "documents.json").write_text("[{]")
-    assert state.load_documents() == ()
+def test_what_the_plane_remembers_is_kept_as_it_was(state):
+    assert state.load_remembered() == Remembered()
+    state.save_remembered(REMEMBERED)
+    assert state.load_remembered() == REMEMBERED
+    assert stat.S_IMODE((state.path / "remembered.json").stat().st_mode) == 0o600
+    (state.path / "remembered.json").write_text("[{]")
+    assert state.load_remembered() == Remembered()
 
 
-async def test_good_documents_are_saved_after_a_round(tmp_path):
+async def test_what_the_plane_remembers_is_saved_after_a_round(tmp_path):
     state = StateDirectory(tmp_path / "state", every_s=0.001)
-    rounds, good = Watchable(0), []
+    rounds, known = Watchable(0), [Remembered()]
     async with trio.open_nursery() as nursery:
-        nursery.start_soon(state.follow_documents, rounds, lambda: tuple(good))
-        good.append(RAW)
+        nursery.start_soon(state.follow_remembered, rounds, lambda: known[-1])
+        known.append(REMEMBERED)
         rounds.set(1)
         with trio.fail_after(5):
-            while state.load_documents() != (RAW,):  # noqa: ASYNC110 (nothing says that a file was written)
+            while state.load_remembered() != REMEMBERED:  # noqa: ASYNC110 (nothing says that a file was written)
                 await trio.sleep(0.001)
         nursery.cancel_scope.cancel()

@@ -163,6 +163,35 @@ async def test_a_worker_serves_on_when_control_is_gone_and_takes_the_next():
             nursery.cancel_scope.cancel()
 
 
+async def test_what_was_restored_is_for_workers_that_have_nothing():
+    """The state directory may be a second older than what a worker runs when control dies."""
+    async with in_loop(2, joined=False) as (first, ends), trio.open_nursery() as nursery:
+        said, heard = trio.open_memory_channel(100)
+        slots = Watchable(plain_snapshot(2)), Watchable(Verdicts()), Watchable({Secret(b"2").digest: Secret(b"2")})
+        with trio.CancelScope() as first_control:
+            async with trio.open_nursery() as control:
+                join(first, 0, ends[0].tell)
+                await control.start(first.run, *slots, said)
+                first_control.cancel()
+        old = plain_snapshot(1)
+        async with in_loop(0) as (second, _):
+            second.restored = old
+            slots = Watchable(old), Watchable(Verdicts()), Watchable({Secret(b"1").digest: Secret(b"1")})
+            for end in ends:
+                join(second, end.number, end.tell)
+            nursery.start_soon(second.run, *slots, said)
+            while ends[1].engine is None or ends[1].engine.running is None:  # noqa: ASYNC110 (nobody hears its Applied)
+                await trio.sleep(0.001)
+            assert ends[1].engine.running == old
+            assert ends[0].engine.running == plain_snapshot(2)
+            assert set(ends[0].engine.secrets.value) == {Secret(b"2").digest}
+            engine = Running(second, *slots, heard)
+            slots[0].set(plain_snapshot(3))
+            await engine.applied(plain_snapshot(3).version)
+            assert set(ends[0].engine.secrets.value) == {Secret(b"1").digest}
+            nursery.cancel_scope.cancel()
+
+
 async def test_a_worker_that_lost_its_place_asks_for_the_whole():
     async with running(1) as (engine, ends):
         feed = ends[0].worker._feed

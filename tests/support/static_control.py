@@ -13,6 +13,7 @@ from appliance.admin.gateway import GatewayView, Nothing
 from appliance.control import Begun, CannotBegin, main
 from appliance.messages import Settings
 from discovery.watch import Watchable
+from federation.remembered import Remembered
 from gateway.snapshot import Part, Snapshot
 from gateway.verdicts import Verdicts
 
@@ -33,7 +34,7 @@ class StaticPlane:
         self.verdicts = Watchable(Verdicts())
         self.secrets = Watchable({})
         self.rounds = Watchable(0)
-        self.good_documents = ()
+        self.remembered = Remembered()
 
     async def run(self):
         self.reload()
