@@ -8,7 +8,7 @@ import typer
 
 
 def demo(
-    seconds: Annotated[float, typer.Option(help="Length of the whole run; 20 is enough.", min=12)] = 40.0,
+    seconds: Annotated[float, typer.Option(help="Length of the whole run; 20 is enough.", min=18)] = 40.0,
     json: Annotated[bool, typer.Option("--json", help="Print one JSON object instead of the table.")] = False,
     keep: Annotated[bool, typer.Option("--keep", help="Leave everything running afterwards, with curl lines to try.")] = False,
     blackhole: Annotated[bool, typer.Option("--blackhole", help="SIGSTOP in place of the kill: no error, no answer.")] = False,

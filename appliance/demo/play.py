@@ -67,6 +67,8 @@ async def _play(options: Options, folder: Path, console: Console) -> Result:
             print(msgspec.json.format(msgspec.json.encode(result), indent=1).decode())
         else:
             Console().print(result_table(result))
+        for failure, count in result.failures.items():
+            console.print(f"[yellow]failed[/] {count} × {failure}", highlight=False)
         for problem in result.problems:
             console.print(f"[red]✗[/] {problem}", highlight=False)
         if options.keep:

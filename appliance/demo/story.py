@@ -7,6 +7,7 @@ move and come back. Otherwise the reasons are listed and the exit status is 1.
 from __future__ import annotations
 
 import signal
+from collections import Counter
 from collections.abc import Sequence
 
 import msgspec
@@ -29,13 +30,15 @@ GONE = {"region-down": IN_REGION, "gateway-down": frozenset({GATEWAY_DOWN.name})
 
 
 class Result(msgspec.Struct, frozen=True):
-    """What `--json` prints. problems: why the run does not count as a success; empty when it does."""
+    """What `--json` prints. problems: why the run does not count as a success; empty when it does.
+    failures: what failed (request, and status or why there was no answer) → how often."""
 
     requests: int
     failed: int
     phases: tuple[Phase, ...]
     event: str
     problems: tuple[str, ...] = ()
+    failures: dict[str, int] = {}
 
 
 class Story:
@@ -92,6 +95,7 @@ class Story:
             phases=phases,
             event="SIGSTOP" if self._signal == signal.SIGSTOP else "SIGKILL",
             problems=tuple(problems(phases, self._before)),
+            failures=dict(Counter(f"{s.target}: {s.error or s.status}" for s in samples if s.failed)),
         )
 
 
