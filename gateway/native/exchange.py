@@ -65,6 +65,7 @@ class Exchange:
         "context",
         "detail",
         "elsewhere",
+        "ended",
         "exposed",
         "flag",
         "forwarded_for",
@@ -95,6 +96,7 @@ class Exchange:
         "termination",
         "transport_failure",
         "tried",
+        "unrecorded",
         "unusual",
         "upload",
         "upstream",
@@ -111,6 +113,8 @@ class Exchange:
         self.log_text, self.log_json = downstream_text(local, peer, sni), downstream_json(local, peer, sni)
         self.on_early: Handler = self._early
         self.busy = False  # with a request
+        self.ended = 0.0
+        self.unrecorded = False  # the last one is not counted yet
         self.head = _NO_HEAD
         self.given: Host | None = None
         self.upload: Upload | None = None
@@ -170,6 +174,8 @@ class Exchange:
             self._end()
 
     def _begin(self, head: RequestHead) -> None:
+        if self.unrecorded:
+            self.runtime.observer.record_all()
         self.head = head
         self.busy = True
         self.began = self.attempt_began = self.strand.reactor.now

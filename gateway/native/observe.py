@@ -61,7 +61,19 @@ class Source:
 class Observer:
     """Of one worker. refused: reason → connections or requests refused before routing."""
 
-    __slots__ = ("_access_log", "_bounds", "_by_labels", "_file", "_format", "_lines", "_node", "_sources", "_stamps", "refused")
+    __slots__ = (
+        "_access_log",
+        "_bounds",
+        "_by_labels",
+        "_file",
+        "_format",
+        "_lines",
+        "_node",
+        "_over",
+        "_sources",
+        "_stamps",
+        "refused",
+    )
 
     def __init__(self, wall: Callable[[], float]) -> None:
         self._stamps = Stamps(wall)
@@ -72,12 +84,14 @@ class Observer:
         self._format: Format = text_line
         self._sources: dict[tuple[str, str], Source] = {}
         self._by_labels: dict[Labels, Series] = {}
+        self._over: list[Exchange] = []
         self.refused: dict[str, int] = {}
 
     # ------------------------------------------------------------------------------------------------- configuration
 
     def configure(self, node: Node) -> list[str]:
         """Take over a Snapshot's node; endpoints may have changed too, so labels are resolved anew. Returns faults."""
+        self.record_all()
         if node != self._node:
             self._node = node
             self._sources.clear()
@@ -99,6 +113,7 @@ class Observer:
         return []
 
     def close(self) -> None:
+        self.record_all()
         if self._file is not None:
             self._file.close()
             self._file = self._lines = None
@@ -121,34 +136,45 @@ class Observer:
         return found
 
     def record(self, x: Exchange, now: float) -> None:
-        """An exchange is over."""
-        elapsed = (now - x.began) * 1000.0
-        key = (x.host, x.status, x.flag)
-        series = x.source.series.get(key)
-        if series is None:
-            series = self._resolve(x, key)
-        series.count += 1
-        series.duration_sum += elapsed
-        series.durations[bisect_left(BOUNDS, elapsed)] += 1
-        received, sent = x.received, x.sent
-        series.request_sizes[bisect_left(BOUNDS, received) if received else 0] += 1
-        series.response_sizes[bisect_left(BOUNDS, sent)] += 1
-        series.request_bytes += received
-        series.response_bytes += sent
-        lines = self._lines
-        if lines is not None:
-            answered = x.answered_at
-            service = b"-"
-            if answered:
-                milliseconds = int((answered - x.attempt_began) * 1000.0)
-                service = _SMALL[milliseconds] if milliseconds < 1000 else b"%d" % milliseconds
-            lines.append(self._format(x, self._stamps.text(x.began), int(elapsed), service))
+        """An exchange is over. It is counted and logged at the end of the turn, with all others: the same work costs about a third
+        less when it is done in one go."""
+        x.ended = now
+        x.unrecorded = True
+        self._over.append(x)
+
+    def record_all(self) -> None:
+        """Count and log what is over. An exchange that begins anew in the same turn (a pipelined request) calls this before."""
+        over, self._over = self._over, []
+        lines, line, start = self._lines, self._format, self._stamps.text
+        for x in over:
+            x.unrecorded = False
+            elapsed = (x.ended - x.began) * 1000.0
+            key = (x.host, x.status, x.flag)
+            series = x.source.series.get(key)
+            if series is None:
+                series = self._resolve(x, key)
+            series.count += 1
+            series.duration_sum += elapsed
+            series.durations[bisect_left(BOUNDS, elapsed)] += 1
+            received, sent = x.received, x.sent
+            series.request_sizes[bisect_left(BOUNDS, received) if received else 0] += 1
+            series.response_sizes[bisect_left(BOUNDS, sent)] += 1
+            series.request_bytes += received
+            series.response_bytes += sent
+            if lines is not None:
+                service = b"-"
+                if x.answered_at:
+                    milliseconds = int((x.answered_at - x.attempt_began) * 1000.0)
+                    service = _SMALL[milliseconds] if milliseconds < 1000 else b"%d" % milliseconds
+                lines.append(line(x, start(x.began), int(elapsed), service))
 
     def refuse(self, reason: str) -> None:
         self.refused[reason] = self.refused.get(reason, 0) + 1
 
     def turn_ended(self) -> None:
         """At the end of every turn of the reactor."""
+        if self._over:
+            self.record_all()
         if self._file is not None:
             self._file.flush_many()
 
@@ -179,6 +205,7 @@ class Observer:
     # ---------------------------------------------------------------------------------------------------- statistics
 
     def series(self) -> Iterable[RequestSeries]:
+        self.record_all()
         for labels, one in self._by_labels.items():
             yield RequestSeries(
                 labels=labels,
