@@ -202,7 +202,7 @@ async def test_a_gateway_with_an_unreachable_peer_and_a_broken_file_starts_withi
         assert trio.current_time() - began < 15
         assert await served(gateway)
         (peer,) = await until(lambda: gateway.rows("peers"), lambda rows: rows and rows[0]["problem"])
-        assert peer["state"] != "established"
+        assert peer["state"] != "connected"
         gateway.process.send_signal(signal.SIGTERM)
         assert await trio.to_thread.run_sync(gateway.process.wait) == 0
 

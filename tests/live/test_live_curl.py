@@ -107,7 +107,7 @@ async def test_large_and_chunked_answers(curl, tmp_path):
 
 async def test_an_answer_that_is_cut_is_an_error_for_curl_too(curl):
     done = await curl(paths=["/half"])
-    assert done.returncode == 18, "curl: transfer closed with outstanding read data remaining"
+    assert done.returncode in (18, 56), "curl: transfer closed with outstanding data, or connection reset"
 
 
 async def test_an_old_client(curl):
