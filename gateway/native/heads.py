@@ -39,7 +39,7 @@ class Additions:
     with_id: ends where a request id is to follow; without_id: for requests that have one.
     """
 
-    __slots__ = ("address", "certificate", "proto", "stripped", "with_id", "without_id")
+    __slots__ = ("address", "certificate", "peer", "proto", "stripped", "with_id", "without_id")
 
     def __init__(self, context: ConnectionContext) -> None:
         kind = context.listener.kind
@@ -47,7 +47,8 @@ class Additions:
         self.proto = context.scheme.encode()
         self.certificate = _client_certificate(context) if kind is ListenerKind.GATEWAY else b""
         self.stripped = {ListenerKind.GATEWAY: _FROM_EDGE, ListenerKind.EAST_WEST: _FROM_PEER}.get(kind, _FROM_MESH)
-        self.without_id = self.lines(b"", proto_known=kind is ListenerKind.EAST_WEST)
+        self.peer = kind is ListenerKind.EAST_WEST  # whose gateway has said all of this
+        self.without_id = self.lines(b"", proto_known=self.peer)
         self.with_id = self.without_id + b"\r\nx-request-id: "
 
     def lines(self, forwarded_for: bytes, *, proto_known: bool) -> bytes:
@@ -115,7 +116,7 @@ def request_lines(head: RequestHead, additions: Additions, *, request_id: bytes,
     lines = _kept(head.lines, kinds, head.nominated)
     if _HOST in kinds:
         lines.insert(0, b"host: " + authority)
-    known = not additions.address and bool(head.special(Kind.FORWARDED_PROTO))
+    known = additions.peer or (not additions.address and bool(head.special(Kind.FORWARDED_PROTO)))
     added = additions.lines(forwarded_for(head), proto_known=known)
     lines += added.split(b"\r\n")[1:]
     if not head.request_id:

@@ -1,0 +1,62 @@
+"""Heads as they leave."""
+
+import pytest
+
+from gateway.native.codec.h1 import ClientCodec, ServerCodec
+from gateway.native.connection import ClientCertificate, ConnectionContext
+from gateway.native.heads import Additions, request_lines, response_lines
+from gateway.snapshot import CertificateRef, DownstreamTls, FilterChain, HeaderOperations, Listener, ListenerKind, TlsMode
+from gateway.table import Operations
+
+NOTHING = Operations()
+
+
+def additions(kind=ListenerKind.GATEWAY, **known):
+    return Additions(ConnectionContext(Listener("0.0.0.0", 80, kind), peer_address="10.0.0.9", **known))
+
+
+def lines(*headers, kind=ListenerKind.GATEWAY, authority=b"", operations=NOTHING, version="1.1", **known):
+    text = "".join(f"{header}\r\n" for header in headers)
+    head = ServerCodec().next_event(f"POST / HTTP/{version}\r\n{text}\r\n".encode())
+    made = request_lines(head, additions(kind, **known), request_id=b"id", authority=authority, operations=operations)
+    return made.decode().split("\r\n")
+
+
+def test_a_gateway_continues_what_clients_say_of_the_way_and_takes_what_they_must_not_say():
+    hop_by_hop = ("Keep-Alive: 5", "TE: trailers", "Trailer: x", "Connection: x-a, content-length, close")
+    out = lines("Host: a", "X-A: 1", "X-B: 2", "Content-Length: 1", *hop_by_hop)
+    assert out[:3] == ["Host: a", "X-B: 2", "Content-Length: 1"]
+
+
+@pytest.mark.parametrize(("header", "kept"), [("Expect: 100-continue", True), ("Expect: wonders", False)])
+def test_only_an_expectation_that_is_known_passes(header, kept):
+    assert (header in lines("Host: a", "Content-Length: 1", header)) is kept
+
+
+def test_host_is_replaced_or_supplied():
+    assert lines("Host: a", authority=b"b")[0] == "host: b"
+    assert "Host: a" not in lines("Host: a", authority=b"b")
+    assert lines(version="1.0", authority=b"here")[0] == "host: here"
+
+
+def test_operations_come_last():
+    operations = Operations(HeaderOperations(set=(("x-request-id", "mine"),), remove=("x-forwarded-for",), add=(("x-a", "1"),)))
+    assert lines("Host: a", operations=operations) == ["Host: a", "x-forwarded-proto: http", "x-request-id: mine", "x-a: 1"]
+
+
+def test_a_proven_client_certificate_is_told():
+    tls = DownstreamTls(TlsMode.MUTUAL, (CertificateRef("c", "k"),))
+    certificate = ClientCertificate('CN=a "b"', ("spiffe://td/ns/x/sa/y",), ("a.test",), "00ff")
+    out = lines(
+        "Host: a", "x-forwarded-client-cert: forged", chain=FilterChain("c", "t", tls=tls), certificate=certificate, scheme="https"
+    )
+    assert 'x-forwarded-client-cert: Hash=00ff;Subject="CN=a \\"b\\"";URI=spiffe://td/ns/x/sa/y;DNS=a.test' in out
+    assert not any("forged" in line for line in out)
+
+
+def test_responses_lose_what_is_between_two_hops():
+    head = ClientCodec().next_event(
+        b"HTTP/1.1 200 OK\r\nConnection: x-a\r\nX-A: 1\r\nX-B: 2\r\nUpgrade: h2\r\nTransfer-Encoding: chunked\r\n\r\n"
+    )
+    assert response_lines(head, None) == b"X-B: 2\r\nTransfer-Encoding: chunked\r\n"
+    assert response_lines(head, None, unchunked=True, added=(b"connection: close",)) == b"X-B: 2\r\nconnection: close\r\n"
