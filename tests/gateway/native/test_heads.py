@@ -23,6 +23,22 @@ def lines(*headers, kind=ListenerKind.GATEWAY, authority=b"", operations=NOTHING
 
 
 def test_a_gateway_continues_what_clients_say_of_the_way_and_takes_what_they_must_not_say():
+    way = ("X-Forwarded-For: 1.1.1.1", "x-forwarded-for: 2.2.2.2", "X-Forwarded-Proto: https")
+    out = lines("Host: a", *way, "x-envoy-x: 1", "x-fedgate-hops: 1")
+    assert out == ["Host: a", "x-forwarded-for: 1.1.1.1,2.2.2.2,10.0.0.9", "x-forwarded-proto: http", "x-request-id: id"]
+
+
+def test_a_mesh_listener_leaves_the_way_alone():
+    way = ("x-forwarded-for: 1.1.1.1", "x-forwarded-proto: https", "x-envoy-x: 1")
+    assert lines("Host: a", *way, kind=ListenerKind.MESH) == ["Host: a", *way, "x-request-id: id"]
+
+
+def test_peers_are_believed_and_hops_are_counted_elsewhere():
+    out = lines("Host: a", "x-request-id: 7", "x-forwarded-client-cert: Hash=1", "x-fedgate-hops: 1", kind=ListenerKind.EAST_WEST)
+    assert out == ["Host: a", "x-request-id: 7", "x-forwarded-client-cert: Hash=1"]
+
+
+def test_hop_by_hop_headers_and_what_they_nominate_go_but_never_framing():
     hop_by_hop = ("Keep-Alive: 5", "TE: trailers", "Trailer: x", "Connection: x-a, content-length, close")
     out = lines("Host: a", "X-A: 1", "X-B: 2", "Content-Length: 1", *hop_by_hop)
     assert out[:3] == ["Host: a", "X-B: 2", "Content-Length: 1"]
