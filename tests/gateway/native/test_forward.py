@@ -322,6 +322,59 @@ async def test_a_retry_sends_the_body_again_and_avoids_the_endpoint_that_failed(
     assert good.requests[0].endswith(b"hello")
 
 
+async def test_a_body_that_is_still_coming_is_sent_again_from_what_is_held():
+    broke = trio.Event()
+
+    async def broken(stream, data):
+        while b"first" not in data:
+            data += await stream.receive_some()
+        broke.set()
+        return False
+
+    async def collecting(stream, data):
+        while not data.endswith(b"0\r\n\r\n"):
+            data += await stream.receive_some()
+        got.append(data.partition(b"\r\n\r\n")[2])
+        await stream.send_all(OK)
+        return True
+
+    got = []
+    bad, good = Workload(broken), Workload(collecting)
+    parts = (
+        backend(),
+        EndpointSet(NAME, (endpoint(bad.port), endpoint(good.port, priority=1))),
+        host(forward(retry=RetryPolicy(attempts=1, conditions=("reset",), base_ms=1, immediate=True))),
+    )
+    async with running(*parts, workloads=[bad, good]) as gateway, await gateway.connect() as stream:
+        await stream.send_all(b"POST / HTTP/1.1\r\nhost: a\r\ntransfer-encoding: chunked\r\n\r\n")
+        await stream.send_all(b"5\r\nfirst\r\n")
+        await broke.wait()
+        while not good.requests:
+            await trio.testing.wait_all_tasks_blocked(0.005)
+        await stream.send_all(b"6\r\nsecond\r\n0\r\n\r\n")
+        assert await read_until(stream, b"ok") == OK
+    assert got == [b"5\r\nfirst\r\n6\r\nsecond\r\n0\r\n\r\n"]
+
+
+async def test_a_body_too_long_to_hold_is_not_sent_again():
+    async def broken(stream, data):
+        got = len(data)
+        while got < 100_000:
+            got += len(await stream.receive_some(65536))
+        return False
+
+    bad, good = Workload(broken), Workload()
+    parts = (
+        backend(),
+        EndpointSet(NAME, (endpoint(bad.port), endpoint(good.port, priority=1))),
+        host(forward(retry=RetryPolicy(attempts=1, conditions=("reset",), base_ms=1, immediate=True))),
+    )
+    async with running(*parts, workloads=[bad, good]) as gateway, await gateway.connect() as stream:
+        await stream.send_all(b"POST / HTTP/1.1\r\nhost: a\r\ncontent-length: 200000\r\n\r\n" + bytes(150_000))
+        assert (await read_all(stream)).startswith(b"HTTP/1.1 503 ")
+    assert not good.requests
+
+
 async def never(stream, data):
     await trio.sleep_forever()
 
