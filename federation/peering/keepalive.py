@@ -1,16 +1,21 @@
 """Is the other side there: pings, round-trip times, and how many went unanswered.
 
 Pure. A ping every 250 ms or four round trips, whichever is longer; when three in a row have gone unanswered, the other side is lost.
-Anything received says as much as a pong. A tick counts one ping at most, however late it comes: a process that was stopped for a
-minute itself has no evidence against anybody.
+Anything received says as much as a pong. The round-trip time is the fastest of the recent ones: what a busy machine adds is not
+the path's, and one slow start must not delay for a minute how soon a loss is seen. A tick counts one ping at most, however late it
+comes: a process that was stopped for a minute itself has no evidence against anybody.
 """
 
 from __future__ import annotations
 
+from collections import deque
+
 INTERVAL = 0.25  # seconds; DESIGN section 6
 ROUND_TRIPS = 4  # of the interval, at least, so that a far or slow path is not pinged faster than it answers
 MISSED = 3
-SMOOTHING = 0.125  # RFC 6298: weight of a new sample in the smoothed round-trip time
+RECENT = (
+    8  # round trips remembered, 2 s of them at least; BBR's minimum filter does the same over 10 s, to follow a change of the path
+)
 
 
 class Keepalive:
@@ -18,11 +23,16 @@ class Keepalive:
 
     def __init__(self, now: float, rtt: float | None = None) -> None:
         """rtt: seconds, when it is known already, from the handshake."""
-        self.rtt = rtt
+        self._recent: deque[float] = deque([] if rtt is None else [rtt], RECENT)
         self.missed = 0
         self._next = now
         self._number = 0
         self._sent: dict[bytes, float] = {}
+
+    @property
+    def rtt(self) -> float | None:
+        """Seconds; None before the first."""
+        return min(self._recent, default=None)
 
     @property
     def interval(self) -> float:
@@ -41,8 +51,7 @@ class Keepalive:
         if sent is None:
             return
         self.missed = 0
-        sample = max(0.0, now - sent)
-        self.rtt = sample if self.rtt is None else self.rtt + SMOOTHING * (sample - self.rtt)
+        self._recent.append(max(0.0, now - sent))
 
     def tick(self, now: float) -> bytes | None:
         """At or after `due`: the payload (8 bytes) of a ping to send now; None when MISSED pings are unanswered."""

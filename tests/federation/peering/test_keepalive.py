@@ -40,10 +40,25 @@ def test_a_far_path_is_pinged_every_four_round_trips():
     assert alive.due() == pytest.approx(0.8)
 
 
-def test_rtt_follows_slowly():
-    alive = Keepalive(0.0, rtt=0.1)
-    alive.pong(alive.tick(0.0), 0.9)
-    assert alive.rtt == pytest.approx(0.2)
+def answered(alive, now, took):
+    alive.pong(alive.tick(now), now + took)
+
+
+def test_one_slow_answer_does_not_slow_down_how_soon_a_loss_is_seen():
+    alive = Keepalive(0.0, rtt=2.0)
+    answered(alive, 0.0, 0.01)
+    assert alive.rtt == pytest.approx(0.01)
+    answered(alive, 8.0, 0.9)
+    assert alive.rtt == pytest.approx(0.01)
+
+
+def test_a_path_that_became_longer_is_followed():
+    alive = Keepalive(0.0, rtt=0.01)
+    for number in range(7):
+        answered(alive, float(number), 0.3)
+    assert alive.rtt == pytest.approx(0.01)
+    answered(alive, 7.0, 0.3)
+    assert alive.rtt == pytest.approx(0.3)
 
 
 def test_pongs_nobody_asked_for_are_passed_over():
