@@ -128,24 +128,9 @@ class ServerCodec(_Receiver):
             block, first = block[2:], lines.pop(0)
         if len(lines) > HEADERS_LIMIT:
             raise HeadersTooLarge("http1.too_many_headers")
-        words = first.split(b" ")
-        if len(words) != 3:
-            raise Malformed("http1.invalid_request_line")
-        method, target, version = words
-        if version == b"HTTP/1.1":
-            minor = 1
-        elif version == b"HTTP/1.0":
-            minor = 0
-        else:
-            raise Malformed("http1.invalid_version")
-        if method not in _METHODS:
-            _unusual_method(method)
-        odd = target.translate(None, _ORDINARY)
-        if odd and odd.translate(None, _TARGET):
-            raise Malformed("http1.invalid_target")
-
+        method, target, minor, odd = _request_line(first)
         head = RequestHead()
-        head.odd = bool(odd)
+        head.odd = odd
         head.method = method
         head.minor = minor
         head.line = first
@@ -214,6 +199,26 @@ class ServerCodec(_Receiver):
         head.target = target
         head.path = target.partition(b"?")[0]
         return head
+
+
+def _request_line(line: bytes) -> tuple[bytes, bytes, int, bool]:
+    """(method, target, minor version, whether the path may not be in normal form)."""
+    words = line.split(b" ")
+    if len(words) != 3:
+        raise Malformed("http1.invalid_request_line")
+    method, target, version = words
+    if version == b"HTTP/1.1":
+        minor = 1
+    elif version == b"HTTP/1.0":
+        minor = 0
+    else:
+        raise Malformed("http1.invalid_version")
+    if method not in _METHODS:
+        _unusual_method(method)
+    odd = target.translate(None, _ORDINARY)
+    if odd and odd.translate(None, _TARGET):
+        raise Malformed("http1.invalid_target")
+    return method, target, minor, bool(odd)
 
 
 def _unusual_method(method: bytes) -> None:
