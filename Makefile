@@ -25,7 +25,7 @@ demo: $(STAMP)
 	$(BIN)/fedgate demo
 
 test: $(STAMP)
-	$(BIN)/pytest --numprocesses $(PYTEST_WORKERS) --dist loadgroup
+	$(BIN)/pytest --numprocesses $(PYTEST_WORKERS) --dist loadfile
 
 check: $(STAMP)
 	$(BIN)/ruff format --check --quiet .

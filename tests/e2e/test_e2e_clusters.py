@@ -1,35 +1,27 @@
 """Clusters joined by Peer documents and Exports: a plain client here reaches a plain workload there, over mutual TLS between gateways,
 and nobody reaches what is not theirs."""
 
-import signal
+import contextlib
 import ssl
 
 import certs
 import pytest
 import trio
-from running import Fedgate, Workloads, document, running, service
+from running import Fedgate, Workloads, document, established, running, service
 from running_gateway import until
-from traffic import raw, read_answer, rest_of, tls, wire
+from traffic import raw, read_answer, tls, wire
 
-from appliance.demo.load import Load, Request
 from federation.trust.operations import issue
 
 EAST = certs.gateway_id("east.example.com")
 DOMAIN = "shop.svc.cluster.local"
 REVIEWS, DETAILS, PRIVATE = (f"{name}.{DOMAIN}" for name in ("reviews", "details", "private"))
 
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.slow, pytest.mark.xdist_group("e2e-pair")]
 
 
 def sni(host):
     return f"outbound_.80_._.{host}"
-
-
-async def established(*gateways):
-    for gateway in gateways:
-        await until(
-            lambda gateway=gateway: gateway.rows("peers"), lambda rows: rows and all(row["state"] == "connected" for row in rows)
-        )
 
 
 # ------------------------------------------------------------------------------------------------------ who may what
@@ -51,9 +43,6 @@ def pair(tmp_path_factory):
     west.write("shop", *(service(f"{name}.{DOMAIN}", [workloads.endpoint(name)]) for name in workloads.names))
     with running(workloads, east, west):
         yield east, west, workloads
-
-
-module = pytest.mark.xdist_group("e2e-pair")
 
 
 def east_context(east, identity=EAST):
@@ -81,7 +70,6 @@ async def through(gateway, context, name, *, host):
         return None
 
 
-@module
 async def test_a_plain_client_reaches_a_plain_workload_in_the_other_cluster(pair):
     east, _, _workloads = pair
     await established(east)
@@ -95,7 +83,6 @@ async def test_a_plain_client_reaches_a_plain_workload_in_the_other_cluster(pair
     assert row["clusters"] == {"west": "1/1"}
 
 
-@module
 async def test_what_is_not_exported_is_not_there(pair):
     east, west, workloads = pair
     await established(east)
@@ -110,7 +97,6 @@ async def test_what_is_not_exported_is_not_there(pair):
     assert len(workloads.seen("private")) == before
 
 
-@module
 async def test_the_connections_name_decides_and_not_a_streams_host(pair):
     east, west, _workloads = pair
     context = east_context(east)
@@ -119,7 +105,6 @@ async def test_the_connections_name_decides_and_not_a_streams_host(pair):
         assert answer.json()["served_by"] == "reviews", host
 
 
-@module
 async def test_a_service_offered_to_another_peer_is_not_offered_to_this_one(pair):
     _, west, _ = pair
     rogue = context_of(certs.gateway_leaf(ROGUE, "rogue.example.com"))
@@ -127,7 +112,6 @@ async def test_a_service_offered_to_another_peer_is_not_offered_to_this_one(pair
     assert await through(west, rogue, sni(DETAILS), host=DETAILS) is None
 
 
-@module
 async def test_a_peers_ca_may_not_sign_anothers_identity(pair):
     _, west, _ = pair
     for leaf in (
@@ -144,20 +128,17 @@ async def test_a_peers_ca_may_not_sign_anothers_identity(pair):
         assert await through(west, context, "peering.west.example.com", host=REVIEWS) is None, leaf and leaf.name
 
 
-@module
 async def test_only_the_gateways_identity_opens_the_east_west_port(pair):
     east, west, _ = pair
     context = east_context(east, "spiffe://east.example.com/ns/shop/sa/cart")
     assert await through(west, context, sni(REVIEWS), host=REVIEWS) is None
 
 
-@module
 async def test_plain_bytes_on_the_east_west_port_get_no_byte(pair):
     _, west, _ = pair
     assert await raw(west.address, west.east_west, wire(host=REVIEWS)) == b""
 
 
-@module
 async def test_an_export_that_is_withdrawn_ends_on_standing_connections_too(pair):
     east, west, workloads = pair
     await established(east)
@@ -172,130 +153,9 @@ async def test_an_export_that_is_withdrawn_ends_on_standing_connections_too(pair
             assert (await east.get(host=REVIEWS)).status == 200
             before = len(workloads.seen("details"))
             await stream.send_all(wire(host=DETAILS))
-            data = await rest_of(stream)
-            assert not data.startswith(b"HTTP/1.1 2"), data
+            with contextlib.suppress(trio.BrokenResourceError):  # closed without an answer is as good
+                assert (await read_answer(stream))[0].status in (403, 404)
             assert len(workloads.seen("details")) == before
         finally:
             west.know(east, exports=[REVIEWS, DETAILS])
         await until(lambda: east.get(host=DETAILS), lambda answer: answer.status == 200)
-
-
-# ---------------------------------------------------------------------------------------------- when something dies
-
-FAST_CHECKS = {"http": {"path": "/healthz"}, "interval": "200ms", "timeout": "200ms"}
-RATE = 80
-
-
-class World:
-    """east, with clients and no workload; west and north, each with a workload of reviews. `north` may be left out."""
-
-    def __init__(self, folder, *, north=True):
-        self.east = Fedgate(folder, "east", locality="r1/z1")
-        self.west = Fedgate(folder, "west", locality="r1/z2")
-        self.north = Fedgate(folder, "north", locality="r2/z1")
-        self.workloads = {"west": Workloads(folder, "west-reviews"), "north": Workloads(folder, "north-reviews")}
-        self.others = [self.west, *([self.north] if north else [])]
-        self.east.know(*self.others, exports=())
-        policy = document(
-            "ServicePolicy",
-            "reviews",
-            {"hosts": [REVIEWS], "healthCheck": FAST_CHECKS, "failback": {"holdDown": "1s", "ramp": "0s"}},
-        )
-        self.east.write("policy", policy)
-        for gateway in self.others:
-            gateway.know(self.east)
-            workload = self.workloads[gateway.cluster]
-            gateway.write("shop", service(REVIEWS, [workload.endpoint(f"{gateway.cluster}-reviews")]), policy)
-
-    def running(self):
-        return running(*(self.workloads[gateway.cluster] for gateway in self.others), self.east, *self.others)
-
-    async def ready(self):
-        """Both sessions stand and west, the nearer one, serves."""
-        await established(self.east)
-        await until(lambda: self.east.get(host=REVIEWS), lambda answer: answer.headers.get("x-served-by") == "west-reviews")
-
-    def load(self):
-        return Load((self.east.address, self.east.mesh), lambda number: Request("reviews", REVIEWS, f"/{number}"), rate=RATE)
-
-
-async def drill(world, do, *, before=2.5, after=4.0):
-    """Run a load, `do()` something in it; (when it was done, samples)."""
-    load = world.load()
-    async with trio.open_nursery() as nursery:
-        await nursery.start(load.run, before + after)
-        await trio.sleep_until(load.started_at + before)
-        do()
-        at = load.now_s
-    early = [sample for sample in load.samples if sample.due_s + sample.took_ms / 1000 < at]
-    assert {(sample.status, sample.served_by) for sample in early} == {(200, "west-reviews")}
-    return at, load.samples
-
-
-def failures(world, samples):
-    """Failed samples, and what the gateway's log says of them."""
-    said = [
-        (line["path"], line["response_flags"], line["response_code_details"])
-        for line in world.east.logged()
-        if line["response_code"] != 200
-    ]
-    return [sample for sample in samples if sample.failed] and said
-
-
-def last_ms(samples, at):
-    """Of the failed ones, after the event; 0 for none."""
-    return max(((sample.due_s - at) * 1000 + sample.took_ms for sample in samples if sample.failed), default=0)
-
-
-async def test_a_killed_workload_is_replaced_by_another_clusters(tmp_path):
-    world = World(tmp_path)
-    with world.running():
-        await world.ready()
-        at, samples = await drill(world, world.workloads["west"].kill)
-        assert len(failures(world, samples)) <= len(samples) / 100, failures(world, samples)
-        assert last_ms(samples, at) <= 1500
-        assert {sample.served_by for sample in samples if sample.due_s > at + 2} == {"north-reviews"}
-        rows = [row for row in await world.east.rows("services") if row["hostname"] == REVIEWS]
-        assert rows[0]["clusters"] == {"north": "1/1", "west": "0/1"}
-
-
-async def test_the_last_workload_gone_is_503_uh_and_back_it_serves_again(tmp_path):
-    world = World(tmp_path, north=False)
-    with world.running():
-        await world.ready()
-        world.workloads["west"].kill()
-
-        async def flag():
-            await world.east.get("/gone", host=REVIEWS)
-            line = await world.east.wait_logged(lambda line: line["path"] == "/gone")
-            return world.east.logged()[-1] if line else {}
-
-        line = await until(flag, lambda line: line["response_flags"] == "UH")
-        assert line["response_code"] == 503
-        world.workloads["west"].start()
-        await until(lambda: world.east.get(host=REVIEWS), lambda answer: answer.status == 200)
-
-
-async def test_a_killed_gateway_loses_what_it_carried_and_traffic_moves(tmp_path):
-    world = World(tmp_path)
-    with world.running():
-        await world.ready()
-        at, samples = await drill(world, world.west.kill)
-        assert len(failures(world, samples)) <= 3, failures(world, samples)
-        assert last_ms(samples, at) <= 1000
-        assert {sample.served_by for sample in samples if sample.due_s > at + 2} == {"north-reviews"}
-        world.west.start()
-        await until(lambda: world.east.get(host=REVIEWS), lambda answer: answer.headers.get("x-served-by") == "west-reviews")
-
-
-async def test_a_stopped_gateway_is_out_soon_and_costs_no_request(tmp_path):
-    world = World(tmp_path)
-    with world.running():
-        await world.ready()
-        at, samples = await drill(world, lambda: world.west.signal(signal.SIGSTOP))
-        assert failures(world, samples) == []
-        # Silence is judged by ten times the recent p99, which on a machine that runs other tests is longer than on a quiet one.
-        assert max(sample.took_ms for sample in samples) <= 2000
-        assert {sample.served_by for sample in samples if sample.due_s > at + 2} == {"north-reviews"}
-        world.west.signal(signal.SIGCONT)
-        await until(lambda: world.east.get(host=REVIEWS), lambda answer: answer.headers.get("x-served-by") == "west-reviews")

@@ -279,6 +279,14 @@ class Fedgate(Program):
         return (await until(lines, bool, within=within))[0]
 
 
+async def established(*gateways):
+    """Wait until every peer of each is connected."""
+    for gateway in gateways:
+        await until(
+            lambda gateway=gateway: gateway.rows("peers"), lambda rows: rows and all(row["state"] == "connected" for row in rows)
+        )
+
+
 # --------------------------------------------------------------------------------------------------------- documents
 
 _GROUPS = {

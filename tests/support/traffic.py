@@ -85,10 +85,10 @@ def client_context(authority, leaf=None, *, names=True, alpn=("http/1.1",)):
 
 @contextlib.asynccontextmanager
 async def tls(address, port, context, name, *, within=10.0):
-    """A TLS stream after its handshake. Raises trio.BrokenResourceError when there is none."""
+    """A TLS stream after its handshake; name "" sends none. Raises trio.BrokenResourceError when there is no handshake."""
     with trio.fail_after(within):
         tcp = await trio.open_tcp_stream(address, port)
-        stream = trio.SSLStream(tcp, context, server_hostname=name, https_compatible=True)
+        stream = trio.SSLStream(tcp, context, server_hostname=name or None, https_compatible=True)
         try:
             await stream.do_handshake()
             yield stream
