@@ -212,8 +212,8 @@ class NativeEngine:
     async def drain(self, deadline: float) -> None:
         """See gateway.engine.Engine. Connections that idle are closed after a second of it, those that work after their answer."""
         runtime, reactor = self.runtime, self.reactor
+        self._listeners.drain()  # first: it takes what waits in the queue, and that may still ask once
         runtime.draining = True
-        self._listeners.drain()
         began = reactor.clock()
         with trio.move_on_at(deadline):
             while self._listeners.connections:

@@ -154,8 +154,12 @@ class Listeners:
             self._arrange()
 
     def drain(self) -> None:
-        """Accept no more, for good. Neighbours accept in this worker's place; connections go on. The health port is still
-        answered when all workers drain."""
+        """Accept what waits, then no more, for good. Neighbours accept in this worker's place; connections go on. The health port is
+        still answered when all workers drain."""
+        for (key, _), sock in list(self._open.items()):
+            for _ in range(socket.SOMAXCONN // ACCEPTS):  # a queue is no longer than that
+                if self.accept(key, sock):
+                    break
         self.draining = True
         self.shared.drain()
         self._arrange()
@@ -214,21 +218,21 @@ class Listeners:
 
     # ----------------------------------------------------------------------------------------------------- connections
 
-    def accept(self, key: str, sock: socket.socket) -> None:
-        """Take what waits at this socket, a bounded number of connections."""
+    def accept(self, key: str, sock: socket.socket) -> bool:
+        """Take what waits at this socket, a bounded number of connections. True if nothing waits any more."""
         door = self._doors.get(key)
         if door is None:
-            return
+            return True
         most = self._most + (_HEALTH_RESERVE if door.listener.kind is ListenerKind.HEALTH else 0)
         for _ in range(ACCEPTS):
             try:
                 connection, address = sock.accept()
             except BlockingIOError:
-                return
+                return True
             except OSError as error:
                 if error.errno in _EXHAUSTED:
                     self._pause(error)
-                    return
+                    return True
                 continue  # accept(2): errors of the new connection itself are to be passed over
             if self.connections >= most:
                 connection.close()
@@ -238,6 +242,7 @@ class Listeners:
             if door.tls and len(self._greetings) >= self._most_greetings:
                 self._drop_oldest()
             self.reactor.spawn(self._connection, door, connection, address, name="connection")
+        return False
 
     def _drop_oldest(self) -> None:
         """No strand runs now: accepting is done by the reactor itself."""

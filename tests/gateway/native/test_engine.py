@@ -3,6 +3,7 @@
 import contextlib
 import json
 import re
+import socket
 
 import pytest
 import trio
@@ -107,6 +108,25 @@ async def test_drain_answers_what_runs_and_closes_what_idles():
         await busy.aclose()
         assert b"connection: close" in answer
         assert answer.endswith(b"ok")
+
+
+async def test_drain_answers_who_was_waiting_to_be_accepted():
+    async with running(workloads=[Workload()]) as gateway:
+        # Without a checkpoint in between: the kernel has taken them, the engine has not.
+        waiting = [trio.SocketStream(trio.socket.from_stdlib_socket(_connected(gateway.port))) for _ in range(60)]
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(gateway.engine.drain, trio.current_time() + 10)
+            for stream in waiting:
+                await stream.send_all(b"GET / HTTP/1.1\r\nhost: a\r\n\r\n")
+            for stream in waiting:
+                assert (await read_all(stream)).endswith(b"ok")
+                await stream.aclose()
+
+
+def _connected(port: int) -> socket.socket:
+    sock = socket.create_connection(("127.0.0.1", port))
+    sock.setblocking(False)
+    return sock
 
 
 async def test_drain_ends_at_its_deadline():
