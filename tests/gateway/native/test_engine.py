@@ -114,13 +114,17 @@ async def test_drain_answers_who_was_waiting_to_be_accepted():
     async with running(workloads=[Workload()]) as gateway:
         # Without a checkpoint in between: the kernel has taken them, the engine has not.
         waiting = [trio.SocketStream(trio.socket.from_stdlib_socket(_connected(gateway.port))) for _ in range(60)]
-        async with trio.open_nursery() as nursery:
-            nursery.start_soon(gateway.engine.drain, trio.current_time() + 10)
+
+        async def ask() -> None:
             for stream in waiting:
                 await stream.send_all(b"GET / HTTP/1.1\r\nhost: a\r\n\r\n")
             for stream in waiting:
                 assert (await read_all(stream)).endswith(b"ok")
                 await stream.aclose()
+
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(ask)
+            await gateway.engine.drain(trio.current_time() + 10)
 
 
 def _connected(port: int) -> socket.socket:
