@@ -31,6 +31,7 @@ def run(
     from appliance.telemetry import logs
 
     logs.configure("supervisor")
+    logs.append_only()
     # -P: the working directory is not where this program's modules come from.
     process = (sys.executable, "-P", "-m", "appliance")
     paths = [str(path.resolve()) for path in config]

@@ -6,9 +6,13 @@ pipe's SetLogLevel).
 
 from __future__ import annotations
 
+import contextlib
+import fcntl
 import logging
 import os
+import stat
 import sys
+from collections.abc import Sequence
 from typing import Any
 
 import structlog
@@ -52,6 +56,17 @@ def set_level(level: str) -> None:
         logger_factory=structlog.WriteLoggerFactory(file=sys.stderr),
         cache_logger_on_first_use=False,  # so that a new level reaches loggers made at import
     )
+
+
+def append_only(descriptors: Sequence[int] = (1, 2)) -> None:
+    """Have files given as standard output and error (`fedgate run … > log 2>&1`) written at their end only. Workers open /dev/stdout
+    anew for the access log, with a place of its own in the file; events that are written at the old place would overwrite its lines.
+    Holds for the children too, and for whoever else has the same open file, whom it does not hurt."""
+    for descriptor in descriptors:
+        with contextlib.suppress(OSError):  # a closed descriptor
+            if stat.S_ISREG(os.fstat(descriptor).st_mode):
+                flags = fcntl.fcntl(descriptor, fcntl.F_GETFL)
+                fcntl.fcntl(descriptor, fcntl.F_SETFL, flags | os.O_APPEND)
 
 
 def level() -> str:

@@ -1,6 +1,7 @@
 """Logs are one JSON line an event when stderr is no terminal, and the level can be changed."""
 
 import json
+import os
 
 import pytest
 import structlog
@@ -49,3 +50,18 @@ def test_the_environment_names_a_level_and_a_wrong_one_is_said(capsys, monkeypat
 def test_an_unknown_level_is_refused():
     with pytest.raises(ValueError, match="choose one of"):
         logs.set_level("loud")
+
+
+def test_an_access_log_and_events_in_one_file_do_not_overwrite_each_other(tmp_path):
+    path = tmp_path / "log"
+    events = os.open(path, os.O_WRONLY | os.O_CREAT)  # as a shell's `> log 2>&1`
+    reopened = os.open(path, os.O_WRONLY | os.O_APPEND)  # as a worker opens /dev/stdout
+    try:
+        logs.append_only([events, 10_000])
+        os.write(events, b"event one\n")
+        os.write(reopened, b"a much longer line of the access log\n")
+        os.write(events, b"event two\n")
+    finally:
+        os.close(events)
+        os.close(reopened)
+    assert path.read_text() == "event one\na much longer line of the access log\nevent two\n"
