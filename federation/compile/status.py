@@ -43,6 +43,10 @@ class Problem(msgspec.Struct, frozen=True, order=True):
     condition: str = ConditionType.RESOLVED_REFS.value
     warning: bool = False
 
+    def __str__(self) -> str:
+        where = f"{self.subject} {self.path}".rstrip()
+        return f"{where}: {'warning: ' if self.warning else ''}{self.message}"
+
 
 class Condition(msgspec.Struct, frozen=True):
     type: str

@@ -15,7 +15,7 @@ from federation.compile import hosts as naming
 from federation.compile.backends import Parts, Setting, backends_of, subset_labels
 from federation.compile.federation import federation
 from federation.compile.hosts import Plan, Rendered
-from federation.compile.inputs import Inputs
+from federation.compile.inputs import Inputs, located
 from federation.compile.listeners import Listening, listening
 from federation.compile.routes import Reference
 from federation.compile.scope import scope
@@ -198,6 +198,6 @@ def _node(inputs: Inputs) -> Node:
         network=spec.network or spec.cluster,
         trust_domain=spec.trust_domain,
         defaults=spec.defaults.value,
-        access_log=AccessLog(spec.access_log.path, spec.access_log.format.value),
+        access_log=AccessLog(located(spec.access_log.path, node.origin), spec.access_log.format.value),
         outbound=spec.outbound_traffic_policy.value,
     )

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import dataclasses
+
 import pytest
-from compiling import resources_of
+from compiling import inputs_of, resources_of
 
 from discovery.document import Origin
 from federation.compile.inputs import files_named, located
+from federation.compile.whole import compile_all
 
 DOCUMENTS = """
 apiVersion: networking.istio.io/v1
@@ -50,3 +53,12 @@ def test_a_relative_path_begins_at_its_document(path: str, file: str, found: str
 
 def test_every_file_that_is_named() -> None:
     assert files_named(resources_of(DOCUMENTS)[0]) == {"a.pem", "/k/a.key", "b.pem", "c.pem", "c.key", "p.pem"}
+
+
+def test_the_access_log_is_beside_its_node() -> None:
+    text = "{apiVersion: fedgate.io/v1, kind: Node, metadata: {name: n}, spec: {cluster: c, accessLog: {path: access.log}}}"
+    inputs = inputs_of(text)
+    moved = dataclasses.replace(inputs, node=dataclasses.replace(inputs.node, origin=Origin("/etc/fedgate/node.yaml")))
+    node = compile_all(moved).snapshot.node
+    assert node is not None
+    assert node.access_log.path == "/etc/fedgate/access.log"

@@ -32,3 +32,8 @@ def test_a_warning_leaves_the_conditions_alone() -> None:
     assert status.good
     assert status.warnings == ("spec: expired yesterday",)
     assert not statuses([], [warning(WEB, "spec", "CertificateExpired", "expired")])
+
+
+def test_a_problem_reads_as_a_line_of_the_log() -> None:
+    assert str(problem(WEB, "spec.servers[0]", "InvalidCredential", "no such secret")) == f"{WEB} spec.servers[0]: no such secret"
+    assert str(warning(API, "", "CertificateExpired", "expired")) == f"{API}: warning: expired"
