@@ -7,7 +7,6 @@ it (`outlierDetection: {}`), the other as well as one can by hand.
 
 from __future__ import annotations
 
-import json
 import signal
 from collections.abc import Callable
 from pathlib import Path
@@ -20,7 +19,7 @@ from rich.table import Table
 
 from appliance.demo.load import Load, Request, percentile
 from bench import tools
-from bench.peers import ISTIO_LOG, Ports, T, envoy_address, node_document
+from bench.peers import ISTIO_RETRIES, Ports, T, envoy_address, envoy_chain, envoy_cluster, envoy_command, node_document
 from bench.process import Pinned, free_port, stopping
 
 RATE = 200
@@ -80,7 +79,7 @@ ISTIO: dict[str, Any] = {
         "connect_timeout": "10s",
         "outlier_detection": {"consecutive_5xx": 5, "interval": "10s", "base_ejection_time": "30s", "max_ejection_percent": 10},
     },
-    "retry": {"retry_on": "connect-failure,refused-stream,unavailable,cancelled,retriable-status-codes", "num_retries": 2},
+    "retry": ISTIO_RETRIES,
 }
 TUNED: dict[str, Any] = {
     "cluster": {
@@ -122,29 +121,6 @@ TUNED: dict[str, Any] = {
 
 def _envoy(settings: dict[str, Any]) -> Callable[[Path, Ports], list[str]]:
     def write(folder: Path, ports: Ports) -> list[str]:
-        predicate = {"@type": T + "envoy.extensions.retry.host.previous_hosts.v3.PreviousHostsPredicate"}
-        retry = {
-            **settings["retry"],
-            "retry_host_predicate": [{"name": "previous", "typed_config": predicate}],
-            "host_selection_retry_max_attempts": 5,
-        }
-        route = {"match": {"prefix": "/"}, "route": {"cluster": "be", "timeout": "0s", "retry_policy": retry}}
-        manager = {
-            "@type": T + "envoy.extensions.filters.network.http_connection_manager.v3.HttpConnectionManager",
-            "stat_prefix": "in",
-            "access_log": [
-                {
-                    "name": "file",
-                    "typed_config": {
-                        "@type": T + "envoy.extensions.access_loggers.file.v3.FileAccessLog",
-                        "path": str(folder / "access.log"),
-                        "log_format": {"text_format_source": {"inline_string": ISTIO_LOG}},
-                    },
-                }
-            ],
-            "route_config": {"virtual_hosts": [{"name": "v", "domains": ["*"], "routes": [route]}]},
-            "http_filters": [{"name": "r", "typed_config": {"@type": T + "envoy.extensions.filters.http.router.v3.Router"}}],
-        }
         localities = [
             {
                 "priority": priority,
@@ -153,30 +129,11 @@ def _envoy(settings: dict[str, Any]) -> Callable[[Path, Ports], list[str]]:
             }
             for priority, group in enumerate((ports.endpoints[:2], ports.endpoints[2:]))
         ]
-        cluster = {
-            "name": "be",
-            "type": "STATIC",
-            "lb_policy": "LEAST_REQUEST",
-            "load_assignment": {"cluster_name": "be", "endpoints": localities},
-            "common_lb_config": {"healthy_panic_threshold": {"value": 0}, "update_merge_window": "0s"},
-            "circuit_breakers": {
-                "thresholds": [
-                    {"max_connections": 10000, "max_requests": 10000, "max_pending_requests": 10000, "max_retries": 10000}
-                ]
-            },
-            **settings["cluster"],
-        }
-        chain = {"filters": [{"name": "http", "typed_config": manager}]}
-        configuration = {
-            "admin": {"address": envoy_address(ports.admin)},
-            "static_resources": {
-                "listeners": [{"name": "http", "address": envoy_address(ports.http), "filter_chains": [chain]}],
-                "clusters": [cluster],
-            },
-        }
-        path = folder / "envoy.json"
-        path.write_text(json.dumps(configuration))
-        return [tools.envoy(), "-c", str(path), "--concurrency", "1", "-l", "error", "--base-id", str(ports.http)]
+        # Panic threshold 0, as Istio sets it; endpoints' changes at once, the fair best case.
+        common = {"common_lb_config": {"healthy_panic_threshold": {"value": 0}, "update_merge_window": "0s"}}
+        chain = envoy_chain(folder, settings["retry"])
+        listener = {"name": "http", "address": envoy_address(ports.http), "filter_chains": [chain]}
+        return envoy_command(folder, ports, [listener], envoy_cluster(localities, common | settings["cluster"]))
 
     return write
 

@@ -34,99 +34,82 @@ def envoy_address(port: int) -> dict[str, Any]:
     return {"socket_address": {"address": "127.0.0.1", "port_value": port}}
 
 
-def _envoy(folder: Path, ports: Ports, certificate: Path, key: Path) -> list[str]:
+def envoy_chain(folder: Path, retry: dict[str, Any]) -> dict[str, Any]:
+    """A filter chain of Envoy: HTTP, Istio's access log, one route to the cluster `be` with this retry policy, and retries that avoid
+    the endpoints already tried."""
+    previous = {"@type": T + "envoy.extensions.retry.host.previous_hosts.v3.PreviousHostsPredicate"}
+    policy = {
+        **retry,
+        "retry_host_predicate": [{"name": "previous", "typed_config": previous}],
+        "host_selection_retry_max_attempts": 5,
+    }
+    log = {
+        "@type": T + "envoy.extensions.access_loggers.file.v3.FileAccessLog",
+        "path": str(folder / "access.log"),
+        "log_format": {"text_format_source": {"inline_string": ISTIO_LOG}},
+    }
+    route = {"match": {"prefix": "/"}, "route": {"cluster": "be", "timeout": "0s", "retry_policy": policy}}
     manager = {
         "@type": T + "envoy.extensions.filters.network.http_connection_manager.v3.HttpConnectionManager",
         "stat_prefix": "in",
         "use_remote_address": True,
-        "access_log": [
-            {
-                "name": "file",
-                "typed_config": {
-                    "@type": T + "envoy.extensions.access_loggers.file.v3.FileAccessLog",
-                    "path": str(folder / "access.log"),
-                    "log_format": {"text_format_source": {"inline_string": ISTIO_LOG}},
-                },
-            }
-        ],
-        "route_config": {
-            "virtual_hosts": [
-                {
-                    "name": "v",
-                    "domains": ["*"],
-                    "routes": [
-                        {
-                            "match": {"prefix": "/"},
-                            "route": {
-                                "cluster": "be",
-                                "timeout": "0s",
-                                "retry_policy": {
-                                    "retry_on": "connect-failure,refused-stream,unavailable,cancelled,retriable-status-codes",
-                                    "num_retries": 2,
-                                    "retry_host_predicate": [
-                                        {
-                                            "name": "previous",
-                                            "typed_config": {
-                                                "@type": T + "envoy.extensions.retry.host.previous_hosts.v3.PreviousHostsPredicate"
-                                            },
-                                        }
-                                    ],
-                                    "host_selection_retry_max_attempts": 5,
-                                },
-                            },
-                        }
-                    ],
-                }
-            ]
-        },
+        "access_log": [{"name": "file", "typed_config": log}],
+        "route_config": {"virtual_hosts": [{"name": "v", "domains": ["*"], "routes": [route]}]},
         "http_filters": [{"name": "router", "typed_config": {"@type": T + "envoy.extensions.filters.http.router.v3.Router"}}],
     }
-    chain: dict[str, Any] = {"filters": [{"name": "http", "typed_config": manager}]}
-    tls = {
-        "name": "tls",
-        "typed_config": {
-            "@type": T + "envoy.extensions.transport_sockets.tls.v3.DownstreamTlsContext",
-            "common_tls_context": {
-                "alpn_protocols": ["http/1.1"],
-                "tls_certificates": [{"certificate_chain": {"filename": str(certificate)}, "private_key": {"filename": str(key)}}],
-            },
-        },
+    return {"filters": [{"name": "http", "typed_config": manager}]}
+
+
+def envoy_cluster(localities: list[dict[str, Any]], settings: dict[str, Any]) -> dict[str, Any]:
+    """Envoy's cluster `be`, least-request, with limits that no benchmark here comes near."""
+    limits = {"max_connections": 10000, "max_requests": 10000, "max_pending_requests": 10000, "max_retries": 10000}
+    return {
+        "name": "be",
+        "type": "STATIC",
+        "lb_policy": "LEAST_REQUEST",
+        "load_assignment": {"cluster_name": "be", "endpoints": localities},
+        "circuit_breakers": {"thresholds": [limits]},
+        **settings,
     }
-    endpoints = [{"endpoint": {"address": envoy_address(port)}} for port in ports.endpoints]
-    configuration = {
-        "admin": {"address": envoy_address(ports.admin)},
-        "static_resources": {
-            "listeners": [
-                {"name": "http", "address": envoy_address(ports.http), "filter_chains": [chain]},
-                {"name": "https", "address": envoy_address(ports.https), "filter_chains": [{**chain, "transport_socket": tls}]},
-            ],
-            "clusters": [
-                {
-                    "name": "be",
-                    "type": "STATIC",
-                    "connect_timeout": "1s",
-                    "lb_policy": "LEAST_REQUEST",
-                    "load_assignment": {"cluster_name": "be", "endpoints": [{"lb_endpoints": endpoints}]},
-                    "circuit_breakers": {
-                        "thresholds": [
-                            {"max_connections": 10000, "max_requests": 10000, "max_pending_requests": 10000, "max_retries": 1000}
-                        ]
-                    },
-                    "outlier_detection": {
-                        "consecutive_5xx": 5,
-                        "consecutive_gateway_failure": 3,
-                        "enforcing_consecutive_gateway_failure": 100,
-                        "interval": "1s",
-                        "base_ejection_time": "5s",
-                        "max_ejection_percent": 100,
-                    },
-                }
-            ],
-        },
-    }
+
+
+def envoy_command(folder: Path, ports: Ports, listeners: list[dict[str, Any]], cluster: dict[str, Any]) -> list[str]:
+    """Writes the configuration; the command that runs it with one worker."""
+    resources = {"listeners": listeners, "clusters": [cluster]}
     path = folder / "envoy.json"
-    path.write_text(json.dumps(configuration))
+    path.write_text(json.dumps({"admin": {"address": envoy_address(ports.admin)}, "static_resources": resources}))
     return [tools.envoy(), "-c", str(path), "--concurrency", "1", "-l", "error", "--base-id", str(ports.http)]
+
+
+ISTIO_RETRIES = {"retry_on": "connect-failure,refused-stream,unavailable,cancelled,retriable-status-codes", "num_retries": 2}
+
+
+def _envoy(folder: Path, ports: Ports, certificate: Path, key: Path) -> list[str]:
+    chain = envoy_chain(folder, ISTIO_RETRIES)
+    pair = {"certificate_chain": {"filename": str(certificate)}, "private_key": {"filename": str(key)}}
+    context = {
+        "@type": T + "envoy.extensions.transport_sockets.tls.v3.DownstreamTlsContext",
+        "common_tls_context": {"alpn_protocols": ["http/1.1"], "tls_certificates": [pair]},
+    }
+    listeners = [
+        {"name": "http", "address": envoy_address(ports.http), "filter_chains": [chain]},
+        {
+            "name": "https",
+            "address": envoy_address(ports.https),
+            "filter_chains": [{**chain, "transport_socket": {"name": "tls", "typed_config": context}}],
+        },
+    ]
+    endpoints = [{"endpoint": {"address": envoy_address(port)}} for port in ports.endpoints]
+    outlier = {
+        "consecutive_5xx": 5,
+        "consecutive_gateway_failure": 3,
+        "enforcing_consecutive_gateway_failure": 100,
+        "interval": "1s",
+        "base_ejection_time": "5s",
+        "max_ejection_percent": 100,
+    }
+    cluster = envoy_cluster([{"lb_endpoints": endpoints}], {"connect_timeout": "1s", "outlier_detection": outlier})
+    return envoy_command(folder, ports, listeners, cluster)
 
 
 # Istio's default text format: every peer that can writes the same line.
