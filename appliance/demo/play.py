@@ -12,7 +12,7 @@ import msgspec
 import trio
 from rich.console import Console
 
-from appliance.demo.stage import Stage, StageError
+from appliance.demo.stage import Stage, StageError, refuse_taken_addresses
 from appliance.demo.story import Result, Story
 from appliance.demo.view import result_table, stderr_console, watch
 from appliance.demo.world import ADMIN_PORT, CLUSTERS, HOST, INGRESS, INGRESS_PORT, MESH_PORT, hostname
@@ -33,8 +33,9 @@ class Options(msgspec.Struct, frozen=True):
 def play(options: Options) -> int:
     """Runs the demo; exit status 0 only if traffic really moved and came back. Always ends what it started (unless killed itself)."""
     console = stderr_console()
-    folder = Path(tempfile.mkdtemp(prefix="fedgate-demo-"))
     try:
+        refuse_taken_addresses()
+        folder = Path(tempfile.mkdtemp(prefix="fedgate-demo-"))
         result = trio.run(_play, options, folder, console)
     except StageError as trouble:
         console.print(f"[red]the demo could not start:[/] {trouble}", highlight=False)

@@ -50,7 +50,6 @@ class Stage:
 
     async def open(self) -> None:
         """Starts everything and waits until every gateway is ready. Raises StageError."""
-        _refuse_taken_addresses()
         async with trio.open_nursery() as nursery:
             for here in CLUSTERS:
                 for service in here.services:
@@ -139,8 +138,8 @@ async def _wait_listening(address: str, port: int) -> None:
         await trio.sleep(LISTEN_POLL_S)
 
 
-def _refuse_taken_addresses() -> None:
-    """A clear word before anything is started, when another demo runs or loopback has one address only."""
+def refuse_taken_addresses() -> None:
+    """Raises StageError: a clear word before anything is started, when another demo runs or loopback has one address only."""
     wanted = [(here.gateway, port) for here in CLUSTERS for port in (EAST_WEST_PORT, HEALTH_PORT)] + [
         (INGRESS.gateway, INGRESS_PORT)
     ]
