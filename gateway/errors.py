@@ -33,10 +33,6 @@ class HeadersTooLarge(GatewayError):
     status, grpc, flag, detail = 431, 8, "DPE", "http1.headers_too_large"
 
 
-class BodyTooLarge(GatewayError):
-    status, grpc, flag, detail = 413, 8, "-", "request_payload_too_large"
-
-
 class NotImplementedByGateway(GatewayError):
     """A protocol feature this gateway does not carry (CONNECT, Upgrade for now)."""
 
@@ -93,20 +89,10 @@ class RequestTimeout(GatewayError):
     status, grpc, flag, detail = 408, 4, "DPE", "request_header_timeout"
 
 
-class Draining(GatewayError):
-    status, grpc, flag, detail = 503, 14, "DR", "draining"
-
-
 class LoopDetected(GatewayError):
     """x-fedgate-hops says that this request went through too many gateways."""
 
     status, grpc, flag, detail = 508, 14, "NR", "loop_detected"
-
-
-class ForwardingRefused(GatewayError):
-    """The peer may not reach what it asked for."""
-
-    status, grpc, flag, detail = 403, 7, "UAEX", "rbac_access_denied"
 
 
 class DownstreamClosed(GatewayError):

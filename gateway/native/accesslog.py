@@ -6,7 +6,9 @@ a request's bookkeeping. The file is opened non-blocking: a reader of a pipe tha
 
 from __future__ import annotations
 
+import contextlib
 import os
+import stat
 import time
 from collections.abc import Callable
 from typing import TYPE_CHECKING
@@ -18,6 +20,9 @@ if TYPE_CHECKING:
 
 FLUSH = 0.1
 """Seconds a line may wait; Envoy's file flush interval is 10 s by default and Istio's 1 s, people who tail want less."""
+
+FOLLOW = 1.0
+"""Seconds between looks at whether the file was rotated: what comes in between goes into the old one, which rotation keeps."""
 
 _LINES = 64  # written at the end of a turn when there are so many: about 20 KiB
 _HELD = 1 << 20  # bytes that a blocked reader may leave unwritten; then lines are dropped
@@ -190,12 +195,20 @@ class LogFile:
             data, written = b"", 0
         self._unwritten = data[written:]
 
-    def reopen(self) -> None:
-        """After a rotation: go on in a new file of that name. The old one stays if that fails (OSError)."""
+    def follow(self) -> None:
+        """Go on in a new file of that name if the one that is open was renamed or removed: a rotated log. Not for pipes and ttys.
+        The old one stays if a new one cannot be opened: a log in the wrong place is better than none."""
+        opened = os.fstat(self._descriptor)
+        if not stat.S_ISREG(opened.st_mode):
+            return
+        with contextlib.suppress(FileNotFoundError):
+            if os.path.samestat(opened, os.stat(self._path)):
+                return
         self.flush()
-        descriptor = _open(self._path)
-        os.close(self._descriptor)
-        self._descriptor = descriptor
+        with contextlib.suppress(OSError):
+            descriptor = _open(self._path)
+            os.close(self._descriptor)
+            self._descriptor = descriptor
 
     def close(self) -> None:
         self.flush()

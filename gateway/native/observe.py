@@ -6,7 +6,6 @@ additions. `Statistics` is put together when somebody asks.
 
 from __future__ import annotations
 
-import contextlib
 from bisect import bisect_left
 from collections.abc import Callable, Iterable
 from typing import TYPE_CHECKING
@@ -14,7 +13,7 @@ from typing import TYPE_CHECKING
 import structlog
 
 from gateway.engine import RequestSeries
-from gateway.native.accesslog import Format, LogFile, Stamps, json_line, text_line
+from gateway.native.accesslog import FOLLOW, Format, LogFile, Stamps, json_line, text_line
 from gateway.native.connection import ConnectionContext
 from gateway.native.host import Host
 from gateway.snapshot import AccessLog, Backend, ListenerKind, Node
@@ -68,6 +67,7 @@ class Observer:
         "_file",
         "_format",
         "_lines",
+        "_look_again",
         "_node",
         "_over",
         "_sources",
@@ -81,6 +81,7 @@ class Observer:
         self._access_log = AccessLog()
         self._file: LogFile | None = None
         self._lines: list[bytes] | None = None
+        self._look_again = 0.0
         self._format: Format = text_line
         self._sources: dict[tuple[str, str], Source] = {}
         self._by_labels: dict[Labels, Series] = {}
@@ -117,12 +118,6 @@ class Observer:
         if self._file is not None:
             self._file.close()
             self._file = self._lines = None
-
-    def reopen(self) -> None:
-        """After a rotation of the log."""
-        if self._file is not None:
-            with contextlib.suppress(OSError):  # the old file stays: a log in the wrong place is better than none
-                self._file.reopen()
 
     # ----------------------------------------------------------------------------------------------------- recording
 
@@ -183,6 +178,9 @@ class Observer:
         self._stamps.synchronise(now)
         if self._file is not None:
             self._file.flush()
+            if now >= self._look_again:
+                self._look_again = now + FOLLOW
+                self._file.follow()
 
     def _resolve(self, x: Exchange, key: Key) -> Series:
         host, status, flag = key
