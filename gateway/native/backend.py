@@ -238,12 +238,13 @@ class BackendState:
         if rebuilt:
             self._rebuild(now)
         loads = self._spread.loads
-        moved = loads != self._reported
+        moving = self._ramp is not None and self._ramp.moving
+        # A ramp is two reports, not one a step: when a priority begins to carry traffic again, and when it carries all of its share.
+        moved = loads != self._reported and (not moving or _carrying(loads) != _carrying(self._reported))
         if moved and now - self._moved_at >= _MOVE_REPORTS:
             if self._reported:
                 self.reports.append(PriorityMoved(self.backend.name, self._reported, loads))
             self._reported, self._moved_at, moved = loads, now, False
-        moving = self._ramp is not None and self._ramp.moving
         self.awake = bool(self.active or moved or moving or fitness.changed or fitness.evictions or fitness.restless)
         return rebuilt
 
@@ -382,3 +383,7 @@ class BackendState:
 
     def __repr__(self) -> str:
         return f"<BackendState {self.backend.name} loads={self._spread.loads} active={self.active} {self.fitness.hosts}>"
+
+
+def _carrying(loads: Sequence[int]) -> frozenset[int]:
+    return frozenset(priority for priority, load in enumerate(loads) if load)
