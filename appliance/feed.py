@@ -14,9 +14,14 @@ from gateway.verdicts import Verdicts, applied
 
 
 class Feed:
-    """The latest Snapshot, Verdicts and keys that control has sent. `version` is "" until the first Snapshot."""
+    """The latest Snapshot, Verdicts and keys that control has sent.
+
+    A new control process begins with all its keys, then sends its Snapshot. Keys that it does not know are of the Snapshot that still
+    runs, so they go with the first message after the new one: no chain is without its key in between."""
 
     def __init__(self) -> None:
+        self._leaving: frozenset[str] = frozenset()  # digests of keys that only the Snapshot before knows
+        self._replaced = False
         self.snapshots: Watchable[Snapshot] = Watchable(Snapshot())
         self.verdicts: Watchable[Verdicts] = Watchable(Verdicts())
         self.secrets: Watchable[Secrets] = Watchable({})
@@ -28,11 +33,18 @@ class Feed:
 
     def take(self, message: Keys | SnapshotDelta | Overlay) -> None:
         """Apply one message. Raises ValueError when a Delta does not fit; nothing has changed then, and the whole is needed."""
+        if self._leaving and self._replaced:
+            kept = {digest: key for digest, key in self.secrets.value.items() if digest not in self._leaving}
+            self._leaving = frozenset()
+            self.secrets.set(kept)
         match message:
             case Keys():
+                if message.whole:
+                    self._leaving, self._replaced = frozenset(self.secrets.value) - frozenset(message.keys), False
                 self.secrets.set(_keys(self.secrets.value, message))
             case SnapshotDelta():
                 self.snapshots.set(following(self.snapshots.value, message.delta))
+                self._replaced = True
             case Overlay():
                 verdicts = applied(self.verdicts.value, message.delta)
                 if verdicts != self.verdicts.value:
@@ -40,7 +52,7 @@ class Feed:
 
 
 def _keys(old: Secrets, message: Keys) -> Secrets:
-    keys = {} if message.whole else {digest: secret for digest, secret in old.items() if digest not in message.remove}
+    keys = {digest: secret for digest, secret in old.items() if digest not in message.remove}
     return keys | {digest: Secret(data) for digest, data in message.keys.items()}
 
 

@@ -71,8 +71,18 @@ def test_keys_come_and_go():
     feed.take(Keys({"a": b"1", "b": b"2"}, whole=True))
     feed.take(Keys({"c": b"3"}, remove=("a",)))
     assert feed.secrets.value == {"b": Secret(b"2"), "c": Secret(b"3")}
-    feed.take(Keys({}, whole=True))
-    assert feed.secrets.value == {}
+
+
+def test_keys_that_a_new_control_process_does_not_know_stay_until_its_snapshot_is_here():
+    feed = Feed()
+    feed.take(Keys({"old": b"1", "both": b"2"}, whole=True))
+    feed.take(SnapshotDelta(ONE.delta_from(None)))
+    feed.take(Keys({"both": b"2", "new": b"3"}, whole=True))
+    assert set(feed.secrets.value) == {"old", "both", "new"}
+    feed.take(SnapshotDelta(TWO.delta_from(None)))
+    assert set(feed.secrets.value) == {"old", "both", "new"}
+    feed.take(Overlay(difference(None, Verdicts())))
+    assert set(feed.secrets.value) == {"both", "new"}
 
 
 def test_verdicts_that_are_the_same_wake_nobody():

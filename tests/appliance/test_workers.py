@@ -188,7 +188,7 @@ async def test_what_was_restored_is_for_workers_that_have_nothing():
             engine = Running(second, *slots, heard)
             slots[0].set(plain_snapshot(3))
             await engine.applied(plain_snapshot(3).version)
-            assert set(ends[0].engine.secrets.value) == {Secret(b"1").digest}
+            assert Secret(b"1").digest in ends[0].engine.secrets.value
             nursery.cancel_scope.cancel()
 
 
