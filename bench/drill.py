@@ -19,7 +19,17 @@ from rich.table import Table
 
 from appliance.demo.load import Load, Request, percentile
 from bench import tools
-from bench.peers import ISTIO_RETRIES, Ports, T, envoy_address, envoy_chain, envoy_cluster, envoy_command, node_document
+from bench.peers import (
+    ISTIO_RETRIES,
+    Ports,
+    T,
+    envoy_address,
+    envoy_chain,
+    envoy_cluster,
+    envoy_command,
+    node_document,
+    service_entry,
+)
 from bench.process import Pinned, free_port, stopping
 
 RATE = 200
@@ -38,17 +48,7 @@ def _fedgate(folder: Path, ports: Ports) -> list[str]:
     (folder / "gateway.yaml").write_text(
         node_document(folder, ports)
         + f"""---
-apiVersion: networking.istio.io/v1
-kind: ServiceEntry
-metadata: {{name: be, namespace: fedgate}}
-spec:
-  hosts: [be.test]
-  ports: [{{number: 80, name: http, protocol: HTTP}}]
-  resolution: STATIC
-  location: MESH_INTERNAL
-  endpoints:
-{endpoints}
----
+{service_entry(endpoints)}---
 apiVersion: networking.istio.io/v1
 kind: Gateway
 metadata: {{name: web, namespace: fedgate}}

@@ -202,6 +202,21 @@ spec:
 """
 
 
+def service_entry(endpoints: str) -> str:
+    """be.test with these endpoints, YAML items indented by two or four."""
+    return f"""apiVersion: networking.istio.io/v1
+kind: ServiceEntry
+metadata: {{name: be, namespace: fedgate}}
+spec:
+  hosts: [be.test]
+  ports: [{{number: 80, name: http, protocol: HTTP}}]
+  resolution: STATIC
+  location: MESH_INTERNAL
+  endpoints:
+{endpoints}
+"""
+
+
 def _fedgate(folder: Path, ports: Ports, certificate: Path, key: Path) -> list[str]:
     endpoints = "\n".join(f"    - {{address: 127.0.0.1, ports: {{http: {port}}}}}" for port in ports.endpoints)
     (folder / "gateway.yaml").write_text(
@@ -221,17 +236,7 @@ spec:
     hosts: ['*']
     tls: {{mode: SIMPLE, serverCertificate: {certificate}, privateKey: {key}}}
 ---
-apiVersion: networking.istio.io/v1
-kind: ServiceEntry
-metadata: {{name: be, namespace: fedgate}}
-spec:
-  hosts: [be.test]
-  ports: [{{number: 80, name: http, protocol: HTTP}}]
-  resolution: STATIC
-  location: MESH_INTERNAL
-  endpoints:
-{endpoints}
----
+{service_entry(endpoints)}---
 apiVersion: networking.istio.io/v1
 kind: VirtualService
 metadata: {{name: be, namespace: fedgate}}

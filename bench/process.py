@@ -12,6 +12,8 @@ import time
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 
+from appliance.demo.stage import tree
+
 TICK = os.sysconf("SC_CLK_TCK")
 
 
@@ -42,14 +44,7 @@ class Pinned:
 
     def tree(self) -> list[int]:
         """Pids of the process and all its descendants."""
-        found, todo = [], [self.pid]
-        while todo:
-            pid = todo.pop()
-            found.append(pid)
-            with contextlib.suppress(OSError):
-                for task in os.listdir(f"/proc/{pid}/task"):
-                    todo += map(int, Path(f"/proc/{pid}/task/{task}/children").read_text().split())
-        return found
+        return tree(self.pid)
 
     def cpu_seconds(self) -> float:
         """User and system time of the tree so far."""

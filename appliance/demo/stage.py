@@ -6,6 +6,7 @@ Every process is ours and ends with us: services ask the kernel to die with thei
 from __future__ import annotations
 
 import contextlib
+import errno
 import os
 import signal
 import socket
@@ -151,7 +152,9 @@ def refuse_taken_addresses() -> None:
                 probe.bind((address, port))
             except OSError as trouble:
                 hint = (
-                    "does another `fedgate demo` run?" if trouble.errno == 98 else "the demo needs all of 127.0.0.0/8, as on Linux"
+                    "does another `fedgate demo` run?"
+                    if trouble.errno == errno.EADDRINUSE
+                    else "the demo needs all of 127.0.0.0/8, as on Linux"
                 )
                 raise StageError(f"cannot listen on {address}:{port}: {trouble.strerror}; {hint}") from None
 
