@@ -117,7 +117,7 @@ def _policy(backend: Backend) -> dict[str, object]:
     """What a DestinationRule or the defaults put in force, with its numbers."""
     named: dict[str, object] = {
         "connectTimeoutMs": backend.connect_timeout_ms,
-        "maxRequests": backend.max_requests,
+        "maxRequests": backend.limits.requests,
         "panicPercent": backend.panic_percent,
         "outlier": backend.outlier and msgspec.to_builtins(backend.outlier),
         "silence": backend.silence and msgspec.to_builtins(backend.silence),

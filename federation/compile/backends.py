@@ -29,7 +29,7 @@ from federation.resources.destination_rule import ClientTLSSettings, Destination
 from federation.resources.document import Document
 from federation.trust.identity import TrustError
 from gateway.secret import Secret
-from gateway.snapshot import Backend, EndpointSet, Inbound, LbEndpoint, Part, UpstreamTls
+from gateway.snapshot import Backend, EndpointSet, Inbound, LbEndpoint, Limits, Part, UpstreamTls
 
 
 @dataclass(frozen=True)
@@ -139,7 +139,7 @@ def _with_policy(name: str, this: _Host, reference: Reference, rules: Policy) ->
         connect_timeout_ms=rules.connect_timeout_ms,
         idle_timeout_ms=rules.idle_timeout_ms,
         max_requests_per_connection=rules.max_requests_per_connection,
-        max_requests=rules.max_requests,
+        limits=Limits(requests=rules.max_requests),
         outlier=rules.outlier,
         silence=rules.silence,
         failback=rules.failback,

@@ -176,10 +176,10 @@ class BackendState:
         return sum(1 for hosts in self._spread.in_service for host in hosts if host not in tried)
 
     def admits(self) -> bool:
-        """Whether the circuit breaker (max_requests over all workers) lets another request begin; else Overflow."""
-        if not self.backend.max_requests:
+        """Whether the circuit breaker (limits.requests over all workers) lets another request begin; else Overflow."""
+        if not self.backend.limits.requests:
             return True
-        return circuit.admits(self.backend.max_requests, self.active if self._counter is None else self._counter.total())
+        return circuit.admits(self.backend.limits.requests, self.active if self._counter is None else self._counter.total())
 
     # ------------------------------------------------------------------------------------------- the life of an attempt
 
@@ -290,10 +290,10 @@ class BackendState:
         else:
             self._ramp.policy = backend.failback
         shared = self.fitness.shared
-        if backend.max_requests and self._counter is None and shared is not None:
+        if backend.limits.requests and self._counter is None and shared is not None:
             self._counter = shared.counter(counter_key(backend.name))
             self._counter.add(self.active)
-        elif not backend.max_requests and self._counter is not None:
+        elif not backend.limits.requests and self._counter is not None:
             self._counter.forget()
             self._counter = None
 

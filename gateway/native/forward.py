@@ -67,7 +67,7 @@ async def forward(x: Exchange, head: RequestHead, action: Forwarding) -> bool:
     state = x.state = x.runtime.states.get(destination.backend)
     if state is None:
         raise NoBackend
-    if state.backend.max_requests and not state.admits():
+    if state.backend.limits.requests and not state.admits():
         state.overflow += 1
         raise Overflow
     now = reactor.now
@@ -274,7 +274,7 @@ def _decide(x: Exchange, head: RequestHead, state: BackendState, host: Host, out
     decision = _judge(x, head, state, x.tried, outcome)
     if not decision.retry:
         return decision
-    if not within_budget(state.backend.retry_budget_percent, state.active, state.retrying):
+    if not within_budget(state.backend.retry_budget, state.active, state.retrying):
         state.overflow += 1
         return Decision(False, "retry budget used up")
     if not x.retries + x.elsewhere:

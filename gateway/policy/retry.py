@@ -23,7 +23,7 @@ from typing import NamedTuple
 import msgspec
 
 from gateway.policy.failure import Failure
-from gateway.snapshot import RetryPolicy
+from gateway.snapshot import RetryBudget, RetryPolicy
 
 SAFE = frozenset({"GET", "HEAD", "OPTIONS"})
 """What is repeated without being asked: RFC 9110 section 9.2.1, without TRACE, which no gateway should pass on."""
@@ -31,9 +31,6 @@ SAFE = frozenset({"GET", "HEAD", "OPTIONS"})
 # Since two failures in a priority send a request to the next one (native/backend.py), 8 cover four dead priorities, which is all
 # that FIELD's localities can make (0..3) when nothing else was written. More is a storm: each may cost a connect timeout.
 ELSEWHERE = 8
-
-# Envoy's retry budget never cuts below this many retries at once (cluster.proto RetryBudget.min_retry_concurrency).
-_BUDGET_LEAST = 3
 
 _RESETS = frozenset(
     {Failure.RESET, Failure.RESET_UNSENT, Failure.REFUSED_STREAM, Failure.TIMEOUT, Failure.PROTOCOL, Failure.SILENCE}
@@ -153,6 +150,6 @@ def back_off(policy: RetryPolicy, number: int, random: Callable[[], float]) -> f
     return random() * min(longest, policy.max_ms) / 1000
 
 
-def within_budget(percent: int, active: int, retrying: int) -> bool:
-    """Whether one more retry may run beside `retrying` others while `active` requests are in flight. percent 0 = no budget."""
-    return not percent or retrying < max(_BUDGET_LEAST, active * percent // 100)
+def within_budget(budget: RetryBudget | None, active: int, retrying: int) -> bool:
+    """Whether one more retry may run beside `retrying` others while `active` requests are in flight."""
+    return budget is None or retrying < max(budget.least, active * budget.percent // 100)

@@ -10,6 +10,7 @@ import random
 from collections import Counter
 from collections.abc import Callable
 
+from discovery.model import Locality
 from gateway.native.host import Host
 from gateway.native.shared import Shared
 from gateway.native.upstream import TICK, Upstreams
@@ -20,7 +21,6 @@ from gateway.snapshot import (
     EndpointSet,
     Failback,
     LbEndpoint,
-    Locality,
     Node,
     Outlier,
     RetryPolicy,

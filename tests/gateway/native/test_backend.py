@@ -10,7 +10,7 @@ from gateway.native.backend import BackendState
 from gateway.native.host import Host
 from gateway.native.shared import Shared
 from gateway.policy.failure import Failure
-from gateway.snapshot import Balance, Failback, LbEndpoint, RetryPolicy
+from gateway.snapshot import Balance, Failback, LbEndpoint, Limits, RetryPolicy
 
 
 class Bystander:
@@ -134,7 +134,7 @@ def test_statistics_of_one_that_is_out():
 
 
 def test_the_circuit_breaker_of_one_process():
-    state = state_of(*near_and_far(1, 0), max_requests=1)
+    state = state_of(*near_and_far(1, 0), limits=Limits(requests=1))
     assert state.admits()
     state.started(state.hosts["near0"], Bystander(), 1.0)
     assert not state.admits()
@@ -146,13 +146,13 @@ def test_a_limit_that_comes_and_goes_with_the_configuration_counts_what_is_in_fl
     state = state_of(*near_and_far(1, 0), shared=mine)
     host, waiter = state.hosts["near0"], Bystander()
     state.started(host, waiter, 1.0)
-    state.reconcile(fedgate_backend(max_requests=1), near_and_far(1, 0), 2.0)
+    state.reconcile(fedgate_backend(limits=Limits(requests=1)), near_and_far(1, 0), 2.0)
     assert not state.admits()
     state.reconcile(fedgate_backend(), near_and_far(1, 0), 3.0)
     assert state.admits()
     assert mine.total("b") == 0
     state.finished(host, waiter)
-    state.reconcile(fedgate_backend(max_requests=1), near_and_far(1, 0), 4.0)
+    state.reconcile(fedgate_backend(limits=Limits(requests=1)), near_and_far(1, 0), 4.0)
     assert state.admits()
     state.close()
     mine.close()

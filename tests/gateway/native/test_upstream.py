@@ -19,7 +19,7 @@ from gateway.engine import Ejected, PriorityMoved, Restored
 from gateway.native.shared import Shared
 from gateway.native.upstream import Upstreams
 from gateway.policy.balance import Count, loads
-from gateway.snapshot import Backend, EndpointSet, LbEndpoint, Node, Outlier, RetryPolicy, Silence, Snapshot
+from gateway.snapshot import Backend, EndpointSet, LbEndpoint, Limits, Node, Outlier, RetryPolicy, Silence, Snapshot
 from gateway.verdicts import AddressState, Verdict, Verdicts
 
 POOLS = [{}, {"near": 1, "far": 1}, {"near": 6, "far": 2}]
@@ -470,7 +470,7 @@ def test_the_ejections_of_a_worker_that_died_end(memory):
 
 
 def test_the_circuit_breaker_counts_over_all_workers(memory):
-    world = World(fedgate_backend(max_requests=3), near_and_far(), workers=2, shared=memory)
+    world = World(fedgate_backend(limits=Limits(requests=3)), near_and_far(), workers=2, shared=memory)
     one, two = (upstreams.states["b"] for upstreams in world.workers)
     given = []
     for state in (one, one, two):

@@ -7,7 +7,7 @@ import pytest
 
 from gateway.policy.failure import Failure
 from gateway.policy.retry import ELSEWHERE, Outcome, Request, back_off, decide, retriable, within_budget
-from gateway.snapshot import RetryPolicy
+from gateway.snapshot import RetryBudget, RetryPolicy
 
 ISTIO = RetryPolicy()
 FEDGATE = RetryPolicy(immediate=True)
@@ -131,4 +131,5 @@ def test_back_off_is_uniform_below_2_to_the_n_minus_1_bases_and_capped():
     [(0, 5, 999, True), (20, 100, 19, True), (20, 100, 20, False), (20, 1, 2, True), (20, 1, 3, False)],
 )
 def test_budget(percent, active, retrying, expected):
-    assert within_budget(percent, active, retrying) is expected
+    budget = RetryBudget(percent) if percent else None
+    assert within_budget(budget, active, retrying) is expected
