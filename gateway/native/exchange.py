@@ -41,7 +41,7 @@ _NO_HEAD = RequestHead()
 """Of what is not a request, for the log."""
 _NO_HEAD.method = _NO_HEAD.target = _NO_HEAD.path = b"-"
 _NO_HEAD.line = b"- - HTTP/1.1"
-_NO_HEAD.authority = _NO_HEAD.user_agent = _NO_HEAD.request_id = _NO_HEAD.body = b""
+_NO_HEAD.upgrade = _NO_HEAD.authority = _NO_HEAD.user_agent = _NO_HEAD.request_id = _NO_HEAD.body = b""
 _NO_HEAD.minor = 1
 _NO_HEAD.rewrite = False
 

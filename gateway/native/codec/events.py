@@ -24,6 +24,18 @@ class End(enum.Enum):
 END: Final = End.END
 
 
+class Trailers:
+    """Fields that come after the body: raw lines, accepted, those that only a hop may say already gone. Before END."""
+
+    __slots__ = ("lines",)
+
+    def __init__(self, lines: list[bytes]) -> None:
+        self.lines = lines
+
+    def __repr__(self) -> str:
+        return f"<Trailers {len(self.lines)} lines>"
+
+
 class RequestHead:
     """A request's head, accepted: nothing in it can be read in two ways.
 
@@ -31,8 +43,10 @@ class RequestHead:
     without port, for routing; authority: as the client wrote it. lines: the raw header lines; specials: those that mean something to
     a gateway. block: request line and header lines as they came; may be forwarded whole unless `rewrite` says that something in it
     must not. odd: the path may not be in normal form.
-    length: of the body; -1 = chunked, 0 = none. body: all of it, if it came with the head. nominated: names that the Connection
-    header makes hop-by-hop.
+    length: of the body; -1 = not known (chunked, HTTP/2 without content-length), 0 = none. body: all of it, if it came with the head.
+    nominated: names that the Connection header makes hop-by-hop. minor: of HTTP/1.x; 2 for HTTP/2, whose heads are kept in the form
+    of HTTP/1.1 (lines, block) all the same. upgrade: the protocol asked for instead of HTTP: the Upgrade header's value, or `:protocol`
+    of an extended CONNECT (RFC 8441), which is a GET here; b"" = none.
     """
 
     __slots__ = (
@@ -55,6 +69,7 @@ class RequestHead:
         "rewrite",
         "specials",
         "target",
+        "upgrade",
         "user_agent",
     )
     method: bytes
@@ -77,6 +92,7 @@ class RequestHead:
     expect: bool
     rewrite: bool
     nominated: tuple[bytes, ...]
+    upgrade: bytes
 
     def values(self, name: bytes) -> list[bytes]:
         """Values of every header of that lower-case name, in order."""

@@ -144,6 +144,7 @@ class ServerCodec(_Receiver):
         expect = False
         head.user_agent = head.request_id = b""
         head.nominated = ()
+        head.upgrade = b""
         for field in specials:
             kind = field[0]
             if kind == _HOST:
