@@ -10,7 +10,7 @@ from gateway.errors import GatewayError, RequestTimeout
 from gateway.native.codec.events import RequestHead
 from gateway.native.codec.h1 import ServerCodec
 from gateway.native.connection import ConnectionContext
-from gateway.native.exchange import Exchange
+from gateway.native.http1 import Http1Exchange
 from gateway.native.reactor import DeadlineExceeded, Strand, suspend
 from gateway.native.replies import refusal, reply
 from gateway.native.runtime import Runtime
@@ -30,7 +30,7 @@ async def serve(strand: Strand, stream: Stream, context: ConnectionContext, runt
     if context.listener.kind is ListenerKind.HEALTH:
         await _readiness(strand, stream, runtime)
         return
-    exchange = Exchange(strand, stream, context, runtime)
+    exchange = Http1Exchange(strand, stream, context, runtime)
     runtime.connections.add(exchange)
     if data := data + stream.early():
         exchange.codec.receive(data)
@@ -61,7 +61,7 @@ async def serve(strand: Strand, stream: Stream, context: ConnectionContext, runt
             except (GatewayError, DeadlineExceeded) as error:
                 await _refuse(exchange, error)
                 return
-            if not await exchange.run(head):  # type: ignore[arg-type]
+            if not await exchange.run(head):
                 break
         await _linger(exchange)
     finally:
@@ -69,7 +69,7 @@ async def serve(strand: Strand, stream: Stream, context: ConnectionContext, runt
         exchange.close()
 
 
-async def _refuse(exchange: Exchange, error: GatewayError | DeadlineExceeded) -> None:
+async def _refuse(exchange: Http1Exchange, error: GatewayError | DeadlineExceeded) -> None:
     """What came is not a request, or only half of one: say so and close. A connection that idled too long is just closed."""
     if isinstance(error, DeadlineExceeded):
         if not exchange.codec.buffer:
@@ -83,7 +83,7 @@ async def _refuse(exchange: Exchange, error: GatewayError | DeadlineExceeded) ->
     await _linger(exchange)
 
 
-async def _linger(exchange: Exchange) -> None:
+async def _linger(exchange: Http1Exchange) -> None:
     """Say that nothing more comes, and read what the client had on its way; else the kernel answers it with a reset, which takes from
     the client what it has not read of the answer yet (RFC 9112 section 9.6)."""
     strand, stream = exchange.strand, exchange.stream

@@ -1,8 +1,9 @@
 """One request and its response: routed, forwarded or answered here, recorded.
 
-An Exchange belongs to one downstream connection and serves its requests one after the other, in the connection's strand: `run` →
-`_route` → `forward.forward` (attempts at endpoints, then `relay`), or an answer of the gateway's own. Its attributes are what the
-access log and the metrics read; they hold until the next `run`.
+An Exchange serves requests one after the other: `run` → `_route` → `forward.forward` (attempts at endpoints, then `relay`), or an
+answer of the gateway's own. Its attributes are what the access log and the metrics read; they hold until the next `run`. The client's
+side, how an answer is written and how the client's body is read, is the subclass's: `http1.Http1Exchange` for all requests of a
+connection, in the connection's strand; `http2_server.Http2Exchange` for one stream at a time, in a strand of its own.
 
 Whatever happens, `state.finished` is called once for each `state.started`, an endpoint's connection that is not certainly in order
 is closed, and the exchange is recorded.
@@ -10,12 +11,13 @@ is closed, and the exchange is recorded.
 
 from __future__ import annotations
 
+from typing import Any
+
 from gateway.errors import BadRequest, DownstreamClosed, GatewayError, LoopDetected, NoRoute, RequestTimeout
 from gateway.native.accesslog import VIA_UPSTREAM, downstream_json, downstream_text
 from gateway.native.backend import BackendState
-from gateway.native.codec.events import RequestHead
+from gateway.native.codec.events import RequestHead, ResponseHead
 from gateway.native.codec.fields import UNSENT, Kind
-from gateway.native.codec.h1 import ServerCodec
 from gateway.native.connection import ConnectionContext
 from gateway.native.forward import Broken, Evicted, forward, may_leave
 from gateway.native.greeting import admits
@@ -23,19 +25,19 @@ from gateway.native.heads import Additions, forwarded_for
 from gateway.native.host import Host
 from gateway.native.paths import needs_normalising, normalised
 from gateway.native.pool import Upstream
-from gateway.native.reactor import DeadlineExceeded, Handler, Strand
-from gateway.native.replies import reply
+from gateway.native.reactor import DeadlineExceeded, Strand
 from gateway.native.runtime import Runtime
-from gateway.native.stream import RECEIVE, Stream
-from gateway.native.upload import STALL, Body, Upload
+from gateway.native.upload import Body, Upload
 from gateway.policy.failure import Failure
 from gateway.snapshot import Forward, Redirect, RetryPolicy, Route, RouteMatch, Split
-from gateway.table import CompiledRoute, Direct, Forwarding, Redirection
+from gateway.table import CompiledRoute, Direct, Forwarding, Operations, Redirection
 
 _HOPS = 8
 """Gateways that a request may pass: more than any sensible chain of clusters, few enough that a loop ends soon."""
 
 _TO_HTTPS = CompiledRoute(Route("https-redirect", RouteMatch(), Redirect(scheme="https")))
+
+_UNCHANGED = Operations()
 
 _NO_HEAD = RequestHead()
 """Of what is not a request, for the log."""
@@ -61,6 +63,7 @@ class Exchange:
         "begun",
         "body",
         "busy",
+        "chunked",
         "codec",
         "context",
         "detail",
@@ -74,10 +77,11 @@ class Exchange:
         "head",
         "hops",
         "host",
+        "keep",
         "limit",
         "log_json",
         "log_text",
-        "on_early",
+        "operations",
         "policy",
         "port",
         "received",
@@ -102,17 +106,20 @@ class Exchange:
         "upstream",
     )
 
-    def __init__(self, strand: Strand, stream: Stream, context: ConnectionContext, runtime: Runtime) -> None:
+    def __init__(self, strand: Strand, stream: Any, codec: Any, context: ConnectionContext, runtime: Runtime) -> None:
+        """stream, codec: where the request's body comes from: a Stream and its ServerCodec, or an Http2Stream that is both."""
         self.strand, self.stream, self.context, self.runtime = strand, stream, context, runtime
-        self.codec = ServerCodec()
+        self.codec = codec
         self.additions = Additions(context)
         self.source = runtime.observer.source(context)
         self.scheme = context.scheme.encode()
         self.port = context.listener.port
         local, peer, sni = context.local.encode(), context.peer.encode(), context.sni.encode()
         self.log_text, self.log_json = downstream_text(local, peer, sni), downstream_json(local, peer, sni)
-        self.on_early: Handler = self._early
         self.busy = False  # with a request
+        self.keep = False  # the client's connection after this answer
+        self.chunked = False  # the answer's body goes to the client in chunks
+        self.operations = _UNCHANGED
         self.ended = 0.0
         self.unrecorded = False  # the last one is not counted yet
         self.head = _NO_HEAD
@@ -129,9 +136,35 @@ class Exchange:
         self.began = strand.reactor.now
         self.limit = 0.0
 
-    def close(self) -> None:
-        """The connection is over: break the cycles, so that no collection is needed."""
-        self.on_early = _nobody
+    # ----------------------------------------------------------------------------------------------- the client's side
+
+    def watch(self) -> None:
+        """While the exchange waits for others: notice the client leave (DownstreamClosed is thrown then)."""
+        raise AssertionError
+
+    def put(self, head: RequestHead, response: ResponseHead, data: bytes) -> bool:
+        """Write a whole answer with `operations` applied; `keep` says whether the connection stays. False: drain `stream`."""
+        raise AssertionError
+
+    def open_answer(self, head: RequestHead, response: ResponseHead) -> bytes:
+        """Begin an answer whose body is still coming. Returns what is to be written before its first piece."""
+        raise AssertionError
+
+    def close_answer(self, out: bytes, trailers: list[bytes]) -> bool:
+        """Write the last piece and the end of the answer. False: drain `stream`."""
+        raise AssertionError
+
+    async def interim(self, head: RequestHead, response: ResponseHead) -> None:
+        """Pass a 1xx answer on. Raises OSError."""
+        raise AssertionError
+
+    async def reply(self, head: RequestHead, status: int, body: bytes, headers: tuple[bytes, ...]) -> bool:
+        """An answer of the gateway's own. True if the connection can carry another request. Raises OSError, DeadlineExceeded."""
+        raise AssertionError
+
+    def abort(self) -> None:
+        """The answer had begun and will not be completed: make the client see that."""
+        raise AssertionError
 
     def record_refusal(self, error: GatewayError) -> None:
         """Something that is not a request came and is answered with `error`: a line in the log, like Envoy's."""
@@ -165,7 +198,7 @@ class Exchange:
             return await self._refuse(head, error)
         except Broken as error:
             self.flag, self.detail = error.flag, error.detail
-            self.stream.abort()
+            self.abort()
             return False
         except (OSError, DeadlineExceeded, GeneratorExit):
             self.flag, self.detail = b"DC", b"downstream_remote_disconnect"
@@ -286,50 +319,24 @@ class Exchange:
             headers, body = (), action.body
         headers += tuple(line for _, lines in route.response.steps for line in lines)
         self.detail = b"direct_response"
-        return await self._send(head, action.status, body, headers)
+        return await self.reply(head, action.status, body, headers)
 
     async def _refuse(self, head: RequestHead, error: GatewayError) -> bool:
         """Answer with an error, or reset the client's connection if an answer has begun."""
         self.unusual = True
         self.flag, self.detail = error.flag.encode(), error.detail.encode()
         if self.begun:
-            self.stream.abort()
+            self.abort()
             return False
         if self.given is not None:
             self.give_up()
         headers: tuple[bytes, ...] = ()
         if self.context.inbound is not None and error.flag in ("UH", "UF", "UO") and not self.exposed:
             headers = (UNSENT + b": 1",)
-        keep = await self._send(head, error.status, error.body, headers)
+        keep = await self.reply(head, error.status, error.body, headers)
         return keep and not isinstance(error, BadRequest | RequestTimeout)
 
-    async def _send(self, head: RequestHead, status: int, body: bytes, headers: tuple[bytes, ...]) -> bool:
-        self.status = status
-        self.sent = 0 if head.method == b"HEAD" else len(body)
-        whole = head.end or (self.body is not None and self.body.complete)
-        keep = whole and head.keep_alive and not self.runtime.draining
-        out = reply(status, body, headers=headers, method=head.method, close=not keep, minor=head.minor)
-        strand = self.strand
-        strand.until(strand.reactor.now + STALL)
-        await self.stream.sendall(strand, out)
-        return keep
-
     # --------------------------------------------------------------------------------------------------- interruptions
-
-    def _early(self, events: int) -> None:
-        """The client says something while it waits for its answer: the next request, which has to wait, or good-bye."""
-        if len(self.codec.buffer) >= RECEIVE:
-            self.stream.pause()
-            return
-        try:
-            data = self.stream.read()
-        except OSError:
-            data = b""
-        if data:
-            self.codec.receive(data)
-        elif data is not None:
-            self.stream.pause()
-            self.strand.throw(DownstreamClosed())
 
     def upload_failed(self, upload: Upload, error: GatewayError) -> None:
         """The client broke off its body, or sent nonsense. Between turns only."""
@@ -345,10 +352,6 @@ class Exchange:
 
     def __repr__(self) -> str:
         return f"<Exchange {self.context.peer} {self.head!r} {self.given!r}>"
-
-
-def _nobody(events: int) -> None:
-    """The handler of a connection that is over."""
 
 
 def trust_domain(identity: str) -> str:

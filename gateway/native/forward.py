@@ -27,7 +27,7 @@ from gateway.errors import (
 from gateway.native.backend import BackendState
 from gateway.native.codec.events import RequestHead, ResponseHead
 from gateway.native.codec.fields import UNSENT
-from gateway.native.heads import request_lines, response_lines
+from gateway.native.heads import request_lines
 from gateway.native.host import Host
 from gateway.native.pool import AttemptFailed, Pool, Upstream, take, tls_of
 from gateway.native.reactor import DeadlineExceeded, suspend
@@ -74,6 +74,7 @@ async def forward(x: Exchange, head: RequestHead, action: Forwarding) -> bool:
     x.policy = policy = action.retry
     x.limit = now + (action.timeout or _LONGEST)
     lines = _request(x, head, destination, action)
+    x.operations = destination.response
     if not head.end:
         x.unusual = True
         x.body = Body(chunked=head.length < 0)
@@ -90,11 +91,12 @@ async def forward(x: Exchange, head: RequestHead, action: Forwarding) -> bool:
             if not _send(x, head, host, upstream, lines, action.per_try):
                 await upstream.stream.drain(strand)
             if x.body is not None and not x.body.complete:
-                x.upload = Upload(x, x.body, upstream.stream)
+                x.upload = Upload(x, x.body, upstream)
             read, next_event = upstream.stream.read, upstream.codec.next_event
             response: ResponseHead | None = None
             while response is None:
-                await suspend()
+                if not upstream.inbox:
+                    await suspend()
                 data = read()
                 if data:
                     response = next_event(data)  # type: ignore[assignment]  # a head comes first
@@ -124,11 +126,10 @@ async def forward(x: Exchange, head: RequestHead, action: Forwarding) -> bool:
             raise error
     assert response is not None
     if not response.end:
-        return await stream_answer(x, head, response, destination)
-    out, keep = whole_answer(x, head, response, destination, upstream, state, host)
-    if not x.stream.write(out):
+        return await stream_answer(x, head, response)
+    if not whole_answer(x, head, response, upstream, state, host):
         await drained(x)
-    return keep
+    return x.keep
 
 
 def _kept(x: Exchange, head: RequestHead, state: BackendState, host: Host) -> Upstream | None:
@@ -147,7 +148,7 @@ def _kept(x: Exchange, head: RequestHead, state: BackendState, host: Host) -> Up
 
 async def _dial(x: Exchange, state: BackendState, host: Host, per_try: float) -> Upstream:
     x.fresh_only = False
-    x.stream.listen(x.on_early)
+    x.watch()
     limit = x.limit if not per_try else min(x.limit, x.attempt_began + per_try)
     authority = x.authority.decode("latin-1")
     return await x.runtime.dialer.dial(x.strand, state, host, authority=authority, limit=limit)
@@ -165,8 +166,7 @@ def _send(x: Exchange, head: RequestHead, host: Host, upstream: Upstream, lines:
     upstream.requests += 1
     upstream.interim = 0
     stream.input = handlers[stream.fd] = strand.wake
-    client = x.stream
-    client.input = handlers[client.fd] = x.on_early
+    x.watch()
     out = lines + _END if not host.endpoint.peer else b"%b\r\nx-fedgate-hops: %d\r\n\r\n" % (lines, x.hops + 1)
     if head.body:
         out += head.body
@@ -192,9 +192,9 @@ async def _interim(x: Exchange, head: RequestHead, upstream: Upstream, response:
         upstream.interim += 1
         if upstream.interim > _INTERIM:
             raise UpstreamProtocolError
-        if head.minor and (current.status != 100 or head.expect):
+        if current.status != 100 or head.expect:
             try:
-                await x.stream.sendall(x.strand, current.start + b"\r\n" + response_lines(current, None) + b"\r\n")
+                await x.interim(head, current)
             except OSError:
                 raise DownstreamClosed from None
         event = codec.next_event()
@@ -299,7 +299,7 @@ async def _next(x: Exchange, state: BackendState, decision: Decision) -> Host | 
     if decision.wait:
         until = reactor.now + decision.wait
         strand.until(min(until, x.limit))
-        x.stream.listen(x.on_early)
+        x.watch()
         try:
             while True:
                 await suspend()

@@ -11,7 +11,8 @@ import errno
 import os
 import socket
 import ssl
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING, TypeAlias
 
 from gateway.native.accesslog import upstream_json, upstream_text
 from gateway.native.backend import BackendState
@@ -25,6 +26,12 @@ from gateway.policy.failure import Failure
 from gateway.snapshot import Backend, UpstreamTls
 
 _KEPT = 1024  # idle connections a host may hold: twice what Envoy's drill of 500 streams needs; more are closed when given back
+
+
+if TYPE_CHECKING:
+    from gateway.native.http2_client import Http2Upstream
+
+    AnyUpstream: TypeAlias = "Upstream | Http2Upstream"
 
 
 class AttemptFailed(Exception):
@@ -57,7 +64,10 @@ class Pool(list["Upstream"]):
 
 
 class Upstream:
-    """One connection."""
+    """One connection of HTTP/1, lent to one exchange at a time. inbox: always empty here; what a multiplexed one has ready."""
+
+    multiplexed = False
+    inbox: Sequence[object] = ()
 
     __slots__ = (
         "armed",

@@ -10,14 +10,12 @@ from typing import TYPE_CHECKING
 
 from gateway.errors import DownstreamClosed, UpstreamProtocolError
 from gateway.native.backend import BackendState
-from gateway.native.codec.events import END, RequestHead, ResponseHead
-from gateway.native.heads import response_lines
+from gateway.native.codec.events import END, RequestHead, ResponseHead, Trailers
 from gateway.native.host import Host
 from gateway.native.pool import Upstream
 from gateway.native.reactor import DeadlineExceeded, suspend
-from gateway.native.upload import LAST_CHUNK, STALL, framed
+from gateway.native.upload import STALL, framed
 from gateway.policy.failure import Failure
-from gateway.table import Destination
 
 if TYPE_CHECKING:
     from gateway.native.exchange import Exchange
@@ -33,27 +31,18 @@ class Broken(Exception):
 
 
 def whole_answer(
-    x: Exchange,
-    head: RequestHead,
-    response: ResponseHead,
-    destination: Destination,
-    upstream: Upstream,
-    state: BackendState,
-    host: Host,
-) -> tuple[bytes, bool]:
-    """An answer that is here with all its body: what to write, and whether the client's connection can carry another request. The
-    endpoint's connection has been given back."""
+    x: Exchange, head: RequestHead, response: ResponseHead, upstream: Upstream, state: BackendState, host: Host
+) -> bool:
+    """An answer that is here with all its body: write it, give the endpoint's connection back, say in `x.keep` whether the client's
+    can carry another request. False: what could not be written is to be drained. Raises OSError."""
     data = response.body
     x.begun = True
     x.answered_at = x.strand.reactor.now
     x.status = response.status
     x.sent = len(data)
     whole = x.body is None or x.body.complete
-    keep = head.keep_alive and whole and not x.runtime.draining
-    if keep and not response.rewrite and response.minor and head.minor and not destination.response.steps and response.raw:
-        out = b"%b\r\n%b\r\n\r\n%b" % (response.start, response.raw, data)
-    else:
-        out = _head(response, destination, head, keep=keep) + data
+    x.keep = head.keep_alive and whole and not x.runtime.draining
+    written = x.put(head, response, data)
     if x.upload is not None:
         x.upload.cancel()
         x.upload = None
@@ -63,7 +52,7 @@ def whole_answer(
         upstream.close()
     x.given = None
     state.finished(host, x)
-    return out, keep
+    return written
 
 
 async def drained(x: Exchange) -> None:
@@ -75,61 +64,32 @@ async def drained(x: Exchange) -> None:
         raise DownstreamClosed from None
 
 
-def _head(
-    response: ResponseHead,
-    destination: Destination,
-    head: RequestHead,
-    *,
-    keep: bool,
-    unchunked: bool = False,
-    chunked: bool = False,
-) -> bytes:
-    added: tuple[bytes, ...] = ()
-    if chunked:
-        added = (b"transfer-encoding: chunked",)
-    if not keep:
-        added += (b"connection: close",)
-    elif not head.minor:
-        added += (b"connection: keep-alive",)
-    bodiless = response.status == 204
-    start = response.start if response.minor else b"HTTP/1.1" + response.start[8:]
-    lines = response_lines(response, destination.response, unchunked=unchunked or bodiless, added=added)
-    return start + b"\r\n" + lines + b"\r\n"
-
-
-async def stream_answer(x: Exchange, head: RequestHead, response: ResponseHead, destination: Destination) -> bool:
+async def stream_answer(x: Exchange, head: RequestHead, response: ResponseHead) -> bool:
     """Pass on an answer as it comes, and give the endpoint's connection back. True if the client's connection can carry another request.
 
     Raises Broken, DownstreamClosed. Interrupted, the exchange gives the endpoint's connection up."""
     x.begun = True
     x.answered_at = x.strand.reactor.now
     x.status = response.status
-    keep = head.keep_alive and not x.runtime.draining and (x.body is None or x.body.complete)
+    x.keep = head.keep_alive and not x.runtime.draining and (x.body is None or x.body.complete)
     upstream, state, host = x.upstream, x.state, x.host
     assert upstream is not None
     assert state is not None
     assert host is not None
     codec = upstream.codec
-    chunked = response.length < 0 and head.minor == 1
-    if response.length < 0 and not head.minor:
-        keep = False
-    out = _head(
-        response,
-        destination,
-        head,
-        keep=keep,
-        unchunked=response.length < 0 and not chunked,
-        chunked=chunked and response.length == -2,
-    )
+    out = x.open_answer(head, response)
+    chunked = x.chunked
+    trailers: list[bytes] = []
     try:
         while True:
             event = codec.next_event()
-            if event is END:
-                break
-            if event is not None:
-                assert isinstance(event, bytes)
+            if type(event) is bytes:
                 x.sent += len(event)
                 out += framed(event, chunked=chunked)
+            elif event is END:
+                break
+            elif type(event) is Trailers:
+                trailers = event.lines
             else:
                 if out:
                     await _send(x, out)
@@ -153,10 +113,12 @@ async def stream_answer(x: Exchange, head: RequestHead, response: ResponseHead, 
         upstream.close()
     x.given = None
     state.finished(host, x)
-    out += LAST_CHUNK if chunked else b""
-    if out:
-        await _send(x, out)
-    return keep and (x.body is None or x.body.complete)
+    try:
+        if not x.close_answer(out, trailers):
+            await drained(x)
+    except OSError:
+        raise DownstreamClosed from None
+    return x.keep and (x.body is None or x.body.complete)
 
 
 async def _receive(x: Exchange) -> bytes:
@@ -166,7 +128,8 @@ async def _receive(x: Exchange) -> bytes:
     strand.until(min(x.limit, strand.reactor.now + STALL))
     try:
         while True:
-            await suspend()
+            if not x.upstream.inbox:
+                await suspend()
             data = stream.read()
             if data is not None:
                 return data

@@ -8,15 +8,15 @@ to end; the exchange's strand sees which, so the upload only stops.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from gateway.errors import DownstreamClosed, GatewayError, RequestTimeout
-from gateway.native.codec.events import END
+from gateway.native.codec.events import END, Trailers
 from gateway.native.reactor import DeadlineExceeded, Strand
-from gateway.native.stream import Stream
 
 if TYPE_CHECKING:
     from gateway.native.exchange import Exchange
+    from gateway.native.pool import AnyUpstream
 
 HELD = 64 * 1024
 """Bytes of a body that are kept for another attempt (Linkerd's bound; Envoy's is its buffer limit, 1 MiB)."""
@@ -30,16 +30,19 @@ def framed(data: bytes, *, chunked: bool) -> bytes:
     return b"%x\r\n%b\r\n" % (len(data), data) if chunked else data
 
 
-LAST_CHUNK = b"0\r\n\r\n"
+def last_chunk(trailers: list[bytes]) -> bytes:
+    """The end of a body in chunks."""
+    return b"0\r\n%b\r\n\r\n" % b"\r\n".join(trailers) if trailers else b"0\r\n\r\n"
 
 
 class Body:
-    """A request's body: how much of it is held, whether it is complete."""
+    """A request's body: how much of it is held, whether it is complete. chunked: in HTTP/1, where its length is not known."""
 
-    __slots__ = ("chunked", "complete", "held", "pieces", "size")
+    __slots__ = ("chunked", "complete", "held", "pieces", "size", "trailers")
 
     def __init__(self, *, chunked: bool) -> None:
         self.chunked = chunked
+        self.trailers: list[bytes] = []
         self.complete = False
         self.held = True
         self.size = 0
@@ -55,11 +58,11 @@ class Body:
                 self.pieces.append(data)
 
     def so_far(self) -> bytes:
-        """What is held, as it goes out."""
+        """What is held, as it goes out over HTTP/1."""
         data = b"".join(self.pieces)
         if not self.chunked:
             return data
-        return (framed(data, chunked=True) if data else b"") + (LAST_CHUNK if self.complete else b"")
+        return (framed(data, chunked=True) if data else b"") + (last_chunk(self.trailers) if self.complete else b"")
 
 
 class Upload:
@@ -67,7 +70,7 @@ class Upload:
 
     __slots__ = ("_body", "_exchange", "_strand", "_to")
 
-    def __init__(self, exchange: Exchange, body: Body, to: Stream) -> None:
+    def __init__(self, exchange: Exchange, body: Body, to: AnyUpstream) -> None:
         self._exchange = exchange
         self._body = body
         self._to = to
@@ -90,8 +93,11 @@ class Upload:
             self._tell(DownstreamClosed())
 
     async def _carry(self, strand: Strand) -> None:
-        exchange, body, to = self._exchange, self._body, self._to
+        exchange, body = self._exchange, self._body
+        to: Any = self._to.stream
         source, codec, reactor = exchange.stream, exchange.codec, exchange.stream.reactor
+        multiplexed = self._to.multiplexed
+        chunked = body.chunked and not multiplexed
         while not body.complete:
             event = codec.next_event()
             if event is None:
@@ -101,23 +107,26 @@ class Upload:
                     raise DownstreamClosed
                 codec.receive(data)
                 continue
-            if event is END:
-                body.complete = True
-                out = LAST_CHUNK if body.chunked else b""
-            else:
-                assert isinstance(event, bytes)
-                exchange.received += len(event)
-                body.hold(event)
-                out = framed(event, chunked=body.chunked)
+            if type(event) is Trailers:
+                body.trailers = event.lines
+                continue
             try:
-                if out and not to.write(out):
+                if event is END:
+                    body.complete = True
+                    trailers = body.trailers
+                    done = to.end(trailers) if multiplexed else not chunked or to.write(last_chunk(trailers))
+                else:
+                    exchange.received += len(event)
+                    body.hold(event)
+                    done = to.write(framed(event, chunked=chunked))
+                if not done:
                     source.pause()
                     strand.until(reactor.now + STALL)
                     await to.drain(strand)
             except OSError:
                 return
         source.resume()
-        source.listen(exchange.on_early)
+        exchange.watch()
 
     def _tell(self, error: GatewayError) -> None:
         self._exchange.stream.reactor.soon(lambda: self._exchange.upload_failed(self, error))

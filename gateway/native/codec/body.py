@@ -1,19 +1,40 @@
 """Bodies of HTTP/1 messages: by length, in chunks, until the end. Pure; raises Malformed.
 
-Chunk extensions and trailers are checked, bounded and dropped: nothing behind a gateway needs them, and a trailer that is forwarded is
-a header that no filter saw (RFC 9110 section 6.5.1 asks for knowledge of each field's meaning before merging it).
+Chunk extensions are checked, bounded and dropped: nothing behind a gateway needs them. Trailers are checked, bounded and kept apart
+from the head, without those that would change what a message is, where it goes or who sends it (RFC 9110 section 6.5.1).
 """
 
 from __future__ import annotations
 
 import re
 
-from gateway.native.codec.fields import Malformed, field_of
+from gateway.native.codec.fields import Malformed, field_of, memo
 
 _SIZE = re.compile(rb"([0-9A-Fa-f]{1,15})[ \t]*(;[\t\x20-\x7e]*)?")  # 15 digits stay under 2**63
 _SIZE_LINE = 256  # bytes of a chunk's size line; extensions in the wild are chunk signatures of about 90
 _EXTENSIONS = 16 * 1024  # bytes of all extensions of a message, as Go's net/http (CVE-2023-39326)
 _TRAILERS = 8 * 1024  # bytes of all trailers, as Node's default for a head
+
+_NOT_IN_TRAILERS = frozenset(
+    (
+        b"authorization",
+        b"cache-control",
+        b"content-encoding",
+        b"content-range",
+        b"content-type",
+        b"cookie",
+        b"expires",
+        b"location",
+        b"set-cookie",
+        b"www-authenticate",
+    )
+)
+"""Beside everything that means something to a gateway (fields.Kind)."""
+
+
+def may_trail(line: bytes) -> bool:
+    """Whether a trailer goes on. Raises Malformed."""
+    return memo[line] is None and field_of(line)[0] not in _NOT_IN_TRAILERS
 
 
 class LengthBody:
@@ -44,11 +65,12 @@ class CloseBody:
 
 
 class ChunkedBody:
-    """Chunks. What one buffer holds of several chunks comes out as one piece of data."""
+    """Chunks. What one buffer holds of several chunks comes out as one piece of data. trailers: those that may go on."""
 
-    __slots__ = ("_extensions", "_left", "_trailers")
+    __slots__ = ("_extensions", "_left", "_trailers", "trailers")
 
     def __init__(self) -> None:
+        self.trailers: list[bytes] = []
         self._left = -1  # of the chunk: -1 = a size line is next, 0 = its CR LF
         self._extensions = 0
         self._trailers = -1  # bytes of trailers seen; -1 = not there yet
@@ -114,7 +136,9 @@ class ChunkedBody:
                 if b"\n" in buffer[at:]:
                     raise Malformed("http1.invalid_header")
                 return at, False
-            field_of(buffer[at:end])
+            line = buffer[at:end]
+            if may_trail(line):
+                self.trailers.append(line)
             self._trailers += end + 2 - at
             at = end + 2
 

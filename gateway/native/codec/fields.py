@@ -45,6 +45,7 @@ class Kind(enum.IntEnum):
     CLIENT_CERT = 12  # x-forwarded-client-cert: only who saw the certificate may say so
     ENVOY = 13  # x-envoy-*: orders to a proxy (timeouts, retries) that an outside client must not give
     HOPS = 14
+    GRPC = 15  # a content-type of gRPC
 
 
 Field = tuple[int, bytes, bytes, Any]
@@ -63,7 +64,7 @@ _KINDS = {
     b"expect": Kind.EXPECT,
     b"upgrade": Kind.UPGRADE,
     b"connection": Kind.CONNECTION,
-    # Hop by hop (RFC 9110 section 7.6.1). Trailer goes because trailers are dropped: see h1.
+    # Hop by hop (RFC 9110 section 7.6.1). Trailer goes too: not all that it announces may come (body.may_trail).
     b"keep-alive": Kind.STRIP,
     b"proxy-connection": Kind.STRIP,
     b"proxy-authorization": Kind.STRIP,
@@ -104,6 +105,7 @@ _LINE = re.compile(rb"([!#$%&'*+\-.^_`|~0-9A-Za-z]+):[ \t]*((?:[\x21-\x7e\x80-\x
 _VALUE = bytes((0x09, *range(0x20, 0x7F), *range(0x80, 0x100)))  # what a value may hold, as _LINE
 _TOKENS = re.compile(rb"[!#$%&'*+\-.^_`|~0-9A-Za-z]+")
 _HOST = re.compile(rb"([0-9A-Za-z\-._~!$&'()*+,;=%]+|\[[0-9A-Fa-f:.]+\])(?::([0-9]{1,5}))?")
+_GRPC = re.compile(rb"application/grpc(?:\+|;|\Z)")  # not grpc-web, whose errors are said in a body
 _LENGTH = re.compile(rb"[0-9]{1,18}")  # 18 digits stay under 2**63
 
 
@@ -143,9 +145,12 @@ def understand(line: bytes) -> Field | None:
     name, value = field_of(line)
     kind = _KINDS.get(name)
     if kind is None:
-        if not name.startswith(b"x-envoy-"):
+        if name.startswith(b"x-envoy-"):
+            kind = Kind.ENVOY
+        elif name == b"content-type" and _GRPC.match(value):
+            kind = Kind.GRPC
+        else:
             return None
-        kind = Kind.ENVOY
     return (int(kind), name, value, _meaning(kind, value))
 
 

@@ -7,7 +7,7 @@ that nobody asked for. Heads are taken apart by `split` and a memo of lines (see
 What is refused, with 400 (or 502 from upstream) and the connection closed: Transfer-Encoding beside Content-Length, or anything but
 exactly `chunked`, or in HTTP/1.0; a bare CR or LF; a folded header; space before a colon; no Host or several; several Content-Length
 headers, or one with a sign or a list; control characters and bytes above 126 in the target, and `#`; an absolute target that names
-another authority than Host. 431: a head over 60 KiB or 100 headers. Trailers and chunk extensions are checked and dropped.
+another authority than Host. 431: a head over 60 KiB or 100 headers. Chunk extensions are checked and dropped.
 
 Pure: raises GatewayError (BadRequest, HeadersTooLarge …; UpstreamProtocolError from the client side).
 """
@@ -18,7 +18,7 @@ import re
 
 from gateway.errors import BadRequest, HeadersTooLarge, NotImplementedByGateway, UpstreamProtocolError
 from gateway.native.codec.body import Body, ChunkedBody, CloseBody, LengthBody
-from gateway.native.codec.events import END, End, RequestHead, ResponseHead
+from gateway.native.codec.events import END, End, RequestHead, ResponseHead, Trailers
 from gateway.native.codec.fields import Kind, Malformed, host_meaning, memo
 
 HEAD_LIMIT = 60 * 1024  # Envoy's max_request_headers_kb default
@@ -73,18 +73,18 @@ class _Receiver:
             return LengthBody(length)
         return ChunkedBody() if length == -1 else CloseBody()
 
-    def _next_of_body(self, body: Body) -> bytes | End | None:
-        if self._pending_end:
-            self._pending_end = False
-            self._body = None
-            return END
-        data, self.buffer, done = body.decode(self.buffer)
-        if done:
-            if not data:
-                self._body = None
-                return END
-            self._pending_end = True
-        return data or None
+    def _next_of_body(self, body: Body) -> bytes | Trailers | End | None:
+        if not self._pending_end:
+            data, self.buffer, done = body.decode(self.buffer)
+            self._pending_end = done
+            if data or not done:
+                return data or None
+        if type(body) is ChunkedBody and body.trailers:
+            trailers, body.trailers = body.trailers, []
+            return Trailers(trailers)
+        self._pending_end = False
+        self._body = None
+        return END
 
 
 class ServerCodec(_Receiver):
@@ -92,7 +92,7 @@ class ServerCodec(_Receiver):
 
     __slots__ = ()
 
-    def next_event(self, data: bytes = b"") -> RequestHead | bytes | End | None:
+    def next_event(self, data: bytes = b"") -> RequestHead | bytes | Trailers | End | None:
         """Receive `data`, then: the next thing in what was received; None when more is needed. Raises GatewayError; the connection
         is then of no use."""
         buffer = self.buffer = self.buffer + data if self.buffer else data
@@ -268,7 +268,7 @@ class ClientCodec(_Receiver):
         super().__init__()
         self.expect = b""
 
-    def next_event(self, data: bytes = b"") -> ResponseHead | bytes | End | None:
+    def next_event(self, data: bytes = b"") -> ResponseHead | bytes | Trailers | End | None:
         """As ServerCodec.next_event. Raises UpstreamProtocolError."""
         buffer = self.buffer = self.buffer + data if self.buffer else data
         body = self._body

@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from gateway.errors import BadRequest, GatewayError, HeadersTooLarge, NotImplementedByGateway, UpstreamProtocolError
-from gateway.native.codec.events import END, RequestHead, ResponseHead
+from gateway.native.codec.events import END, RequestHead, ResponseHead, Trailers
 from gateway.native.codec.h1 import HEAD_LIMIT, ClientCodec, ServerCodec
 
 HOST = b"Host: a.test\r\n"
@@ -28,6 +28,8 @@ def events(codec, *pieces):
                 said += [("data", event.body)] * bool(event.body) + [("end",)] * event.end
             elif event is END:
                 said.append(("end",))
+            elif isinstance(event, Trailers):
+                said.append(("trailers", tuple(event.lines)))
             elif said[-1][0] == "data":
                 said[-1] = ("data", said[-1][1] + event)
             else:

@@ -1,0 +1,108 @@
+"""The client's side of exchanges over HTTP/1: one Exchange for all requests of a connection, in the connection's strand."""
+
+from __future__ import annotations
+
+from gateway.errors import DownstreamClosed
+from gateway.native.codec.events import RequestHead, ResponseHead
+from gateway.native.codec.h1 import ServerCodec
+from gateway.native.connection import ConnectionContext
+from gateway.native.exchange import Exchange
+from gateway.native.heads import response_lines
+from gateway.native.reactor import Handler, Strand
+from gateway.native.replies import reply
+from gateway.native.runtime import Runtime
+from gateway.native.stream import RECEIVE, Stream
+from gateway.native.upload import STALL, last_chunk
+
+
+class Http1Exchange(Exchange):
+    """See the module. on_early: the handler of what the client says while it waits for its answer."""
+
+    __slots__ = ("on_early",)
+
+    def __init__(self, strand: Strand, stream: Stream, context: ConnectionContext, runtime: Runtime) -> None:
+        super().__init__(strand, stream, ServerCodec(), context, runtime)
+        self.on_early: Handler = self._early
+
+    def close(self) -> None:
+        """The connection is over: break the cycles, so that no collection is needed."""
+        self.on_early = _nobody
+
+    def watch(self) -> None:
+        self.stream.listen(self.on_early)
+
+    def _early(self, events: int) -> None:
+        """The client says something while it waits for its answer: the next request, which has to wait, or good-bye."""
+        if len(self.codec.buffer) >= RECEIVE:
+            self.stream.pause()
+            return
+        try:
+            data = self.stream.read()
+        except OSError:
+            data = b""
+        if data:
+            self.codec.receive(data)
+        elif data is not None:
+            self.stream.pause()
+            self.strand.throw(DownstreamClosed())
+
+    # ------------------------------------------------------------------------------------------------------ answers
+
+    def put(self, head: RequestHead, response: ResponseHead, data: bytes) -> bool:
+        if self.keep and not response.rewrite and response.minor and head.minor and not self.operations.steps and response.raw:
+            out = b"%b\r\n%b\r\n\r\n%b" % (response.start, response.raw, data)
+        else:
+            out = self._head(head, response) + data
+        written: bool = self.stream.write(out)
+        return written
+
+    def open_answer(self, head: RequestHead, response: ResponseHead) -> bytes:
+        unknown = response.length < 0
+        self.chunked = unknown and head.minor == 1
+        if unknown and not head.minor:
+            self.keep = False  # HTTP/1.0: the end of the connection ends the body
+        return self._head(head, response, unchunked=unknown and not self.chunked, chunk=self.chunked and response.length == -2)
+
+    def close_answer(self, out: bytes, trailers: list[bytes]) -> bool:
+        if self.chunked:
+            out += last_chunk(trailers)
+            self.chunked = False
+        written: bool = not out or self.stream.write(out)
+        return written
+
+    def _head(self, head: RequestHead, response: ResponseHead, *, unchunked: bool = False, chunk: bool = False) -> bytes:
+        """chunk: the answer came without chunks and without a length, and goes on in chunks."""
+        added: tuple[bytes, ...] = ()
+        if chunk:
+            added = (b"transfer-encoding: chunked",)
+        if not self.keep:
+            added += (b"connection: close",)
+        elif not head.minor:
+            added += (b"connection: keep-alive",)
+        bodiless = response.status == 204
+        start = response.start if response.minor else b"HTTP/1.1" + response.start[8:]
+        lines = response_lines(response, self.operations, unchunked=unchunked or bodiless, added=added)
+        return start + b"\r\n" + lines + b"\r\n"
+
+    async def interim(self, head: RequestHead, response: ResponseHead) -> None:
+        if head.minor:
+            out = response.start + b"\r\n" + response_lines(response, None) + b"\r\n"
+            await self.stream.sendall(self.strand, out)
+
+    async def reply(self, head: RequestHead, status: int, body: bytes, headers: tuple[bytes, ...]) -> bool:
+        self.status = status
+        self.sent = 0 if head.method == b"HEAD" else len(body)
+        whole = head.end or (self.body is not None and self.body.complete)
+        keep = whole and head.keep_alive and not self.runtime.draining
+        out = reply(status, body, headers=headers, method=head.method, close=not keep, minor=head.minor)
+        strand = self.strand
+        strand.until(strand.reactor.now + STALL)
+        await self.stream.sendall(strand, out)
+        return keep
+
+    def abort(self) -> None:
+        self.stream.abort()
+
+
+def _nobody(events: int) -> None:
+    """The handler of a connection that is over."""
