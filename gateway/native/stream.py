@@ -23,7 +23,9 @@ RECEIVE = 65536
 
 
 class Stream:
-    """A plain connection. Owns the socket: `close` it once."""
+    """A plain connection. Owns the socket: `close` it once. spliceable: what comes out of its descriptor is what `read` would say."""
+
+    spliceable = True
 
     __slots__ = ("_recv", "_send", "closed", "fd", "input", "paused", "reactor", "sock", "unsent", "writer")
 
@@ -45,7 +47,7 @@ class Stream:
     def listen(self, handler: Handler) -> None:
         """From now on tell `handler` of input."""
         self.input = handler
-        if self.writer is None:
+        if self.writer is None and not self.paused:
             self.reactor.handlers[self.fd] = handler
 
     def read(self) -> bytes | None:
@@ -116,6 +118,17 @@ class Stream:
                 self._unwatch()
         self.unsent = None
 
+    def ask_room(self, handler: Handler) -> None:
+        """Tell `handler` whenever there may be room to send, until `room_found`. For those who send past `write`."""
+        self.writer = handler
+        self._watch()
+
+    def room_found(self) -> None:
+        """Stop telling of room."""
+        self.writer = None
+        if not self.closed:
+            self._unwatch()
+
     async def sendall(self, strand: Strand, data: bytes) -> None:
         """`write` and `drain`."""
         if not self.write(data):
@@ -178,6 +191,8 @@ _NO_LINGER = (1).to_bytes(4, "little") + bytes(4)  # struct linger {on=1, second
 
 class TlsStream(Stream):
     """TLS over a plain Stream, which it replaces: do not use that one any more."""
+
+    spliceable = False
 
     __slots__ = ("_incoming", "_outgoing", "tls")
 

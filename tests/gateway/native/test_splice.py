@@ -1,0 +1,144 @@
+"""Splices between socket pairs: exact counts, ends, back-pressure, and no pipe is lost."""
+
+import os
+import socket
+
+import pytest
+
+from gateway.native import splice
+from gateway.native.reactor import DeadlineExceeded, Reactor
+from gateway.native.splice import SourceEnded, give_pipe, splice_exact, take_pipe
+from gateway.native.stream import Stream
+
+
+@pytest.fixture
+def reactor():
+    splice.close_free()
+    reactor = Reactor()
+    yield reactor
+    reactor.close()
+    splice.close_free()
+
+
+@pytest.fixture
+def ends():
+    """source's far end, source, target, target's far end."""
+    a, b = socket.socketpair()
+    c, d = socket.socketpair()
+    for each in (a, b, c, d):
+        each.setblocking(False)
+    with a, b, c, d:
+        yield a, b, c, d
+
+
+def descriptors():
+    return len(os.listdir("/proc/self/fd"))
+
+
+def run(reactor, ends, count, feed, *, end=True, stall=0.0, turns=4000):
+    """Feed the source, read the target; what came, what was raised."""
+    far, source, target, sink = ends
+    got, raised = bytearray(), []
+
+    async def move(strand):
+        a, b = Stream(reactor, source, strand.wake), Stream(reactor, target, lambda events: None)
+        try:
+            await splice_exact(strand, a, b, count, stall=stall)
+        except (OSError, DeadlineExceeded) as error:
+            raised.append(error)
+        reactor.unregister(a.fd)
+        reactor.unregister(b.fd)
+
+    strand = reactor.spawn(move)
+    fed = 0
+    for _ in range(turns):
+        if fed < len(feed):
+            try:
+                fed += far.send(feed[fed : fed + 200_000])
+            except BlockingIOError:
+                pass
+            if fed == len(feed) and end:
+                far.shutdown(socket.SHUT_WR)
+        reactor.turn()
+        try:
+            got += sink.recv(100_000)
+        except BlockingIOError:
+            if strand.finished:
+                break
+    return bytes(got), raised
+
+
+@pytest.mark.parametrize("pipes", [True, False])
+@pytest.mark.parametrize("count", [0, 1, 300_000, 5_000_000])
+def test_exactly_so_many_bytes_and_not_one_more(reactor, ends, count, pipes, monkeypatch):
+    monkeypatch.setattr(splice, "_able", [pipes])
+    data = os.urandom(count + 10)
+    got, raised = run(reactor, ends, count, data)
+    assert got == data[:count]
+    assert raised == []
+    assert ends[1].recv(100) == data[count:]
+
+
+@pytest.mark.parametrize("pipes", [True, False])
+def test_a_source_that_ends_early_is_told_apart(reactor, ends, pipes, monkeypatch):
+    monkeypatch.setattr(splice, "_able", [pipes])
+    got, raised = run(reactor, ends, 1_000_000, b"x" * 400_000)
+    assert len(got) <= 400_000
+    assert [type(each) for each in raised] == [SourceEnded]
+
+
+def test_a_target_that_is_gone_is_an_error_of_another_kind(reactor, ends):
+    ends[3].close()
+    ends[0].send(b"x" * 1000)
+
+    async def move(strand):
+        a, b = Stream(reactor, ends[1], strand.wake), Stream(reactor, ends[2], lambda events: None)
+        with pytest.raises(BrokenPipeError):
+            await splice_exact(strand, a, b, 1000)
+        moved.append(True)
+
+    moved = []
+    reactor.spawn(move)
+    reactor.turn()
+    assert moved
+
+
+def test_stalling_is_bounded(ends):
+    now = [0.0]
+    reactor = Reactor(lambda: now[0])
+    raised = []
+
+    async def move(strand):
+        a, b = Stream(reactor, ends[1], strand.wake), Stream(reactor, ends[2], lambda events: None)
+        strand.until(5.0)
+        try:
+            await splice_exact(strand, a, b, 1000, stall=5.0)
+        except DeadlineExceeded as error:
+            raised.append(error)
+
+    reactor.spawn(move)
+    now[0] = 4.0
+    ends[0].send(b"x")
+    reactor.turn()
+    now[0] = 8.0
+    reactor.turn()
+    assert raised == []
+    now[0] = 9.1
+    reactor.turn()
+    assert raised
+    reactor.close()
+
+
+def test_pipes_are_kept_and_dirty_ones_are_not(reactor, ends):
+    before = descriptors()
+    pipe = take_pipe()
+    give_pipe(pipe)
+    assert take_pipe() is pipe
+    ends[0].send(b"left over")
+    assert pipe.fill(ends[1].fileno(), 100) == 9
+    give_pipe(pipe)
+    other = take_pipe()
+    assert other is not pipe
+    give_pipe(other)
+    splice.close_free()
+    assert descriptors() == before
