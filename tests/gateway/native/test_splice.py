@@ -1,5 +1,6 @@
 """Splices between socket pairs: exact counts, ends, back-pressure, and no pipe is lost."""
 
+import contextlib
 import os
 import socket
 
@@ -53,10 +54,8 @@ def run(reactor, ends, count, feed, *, end=True, stall=0.0, turns=4000):
     fed = 0
     for _ in range(turns):
         if fed < len(feed):
-            try:
+            with contextlib.suppress(BlockingIOError):
                 fed += far.send(feed[fed : fed + 200_000])
-            except BlockingIOError:
-                pass
             if fed == len(feed) and end:
                 far.shutdown(socket.SHUT_WR)
         reactor.turn()
