@@ -63,6 +63,8 @@ def _outcome(x: Exchange) -> bytes:
 _WENT_WELL = [b'%d - via_upstream - "-"' % status for status in range(1000)]
 
 
+_VERSIONS = (b"HTTP/1.0", b"HTTP/1.1", b"HTTP/2")
+
 _plain = bytes(byte for byte in range(0x20, 0x7F) if byte not in b'"\\')
 
 
@@ -79,7 +81,7 @@ def json_line(x: Exchange, start: bytes, duration: int, service_time: bytes) -> 
     head = x.head
     upstream = x.upstream
     return (
-        b'{"start_time":"%b","method":%b,"path":%b,"protocol":"HTTP/1.%d","response_code":%d,"response_flags":"%b",'
+        b'{"start_time":"%b","method":%b,"path":%b,"protocol":"%b","response_code":%d,"response_flags":"%b",'
         b'"response_code_details":%b,"connection_termination_details":%b,"upstream_transport_failure_reason":%b,"bytes_received":%d,'
         b'"bytes_sent":%d,"duration":%d,"upstream_service_time":%b,"x_forwarded_for":%b,"user_agent":%b,"request_id":%b,'
         b'"authority":%b,%b,%b,"route_name":%b}\n'
@@ -87,7 +89,7 @@ def json_line(x: Exchange, start: bytes, duration: int, service_time: bytes) -> 
         start,
         _quoted(head.method),
         _quoted(head.target),
-        head.minor,
+        _VERSIONS[head.minor],
         x.status,
         x.flag,
         _quoted(x.detail),

@@ -21,6 +21,7 @@ class ConnectionContext(msgspec.Struct, frozen=True):
 
     inbound: set on EAST_WEST, and then names the backend whatever the requests' Host; else `table` names the route table.
     scheme: "http" or "https". identity: the client's SPIFFE id, proven in the handshake; "" otherwise.
+    alpn: what the handshake agreed on; "" = nothing, or plain text.
     peer, local: `IP:PORT` (v6 in brackets) of the client and of the accepted socket; `peer_address` is the bare IP.
     """
 
@@ -36,3 +37,4 @@ class ConnectionContext(msgspec.Struct, frozen=True):
     peer_address: str = ""
     local: str = ""
     tls_version: str = ""
+    alpn: str = ""

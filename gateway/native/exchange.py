@@ -39,13 +39,13 @@ _TO_HTTPS = CompiledRoute(Route("https-redirect", RouteMatch(), Redirect(scheme=
 
 _UNCHANGED = Operations()
 
-_NO_HEAD = RequestHead()
+NO_HEAD = RequestHead()
 """Of what is not a request, for the log."""
-_NO_HEAD.method = _NO_HEAD.target = _NO_HEAD.path = b"-"
-_NO_HEAD.line = b"- - HTTP/1.1"
-_NO_HEAD.upgrade = _NO_HEAD.authority = _NO_HEAD.user_agent = _NO_HEAD.request_id = _NO_HEAD.body = b""
-_NO_HEAD.minor = 1
-_NO_HEAD.rewrite = False
+NO_HEAD.method = NO_HEAD.target = NO_HEAD.path = b"-"
+NO_HEAD.line = b"- - HTTP/1.1"
+NO_HEAD.upgrade = NO_HEAD.authority = NO_HEAD.user_agent = NO_HEAD.request_id = NO_HEAD.body = b""
+NO_HEAD.minor = 1
+NO_HEAD.rewrite = False
 
 
 class Exchange:
@@ -74,6 +74,8 @@ class Exchange:
         "forwarded_for",
         "fresh_only",
         "given",
+        "grpc",
+        "grpc_status",
         "head",
         "hops",
         "host",
@@ -120,9 +122,11 @@ class Exchange:
         self.keep = False  # the client's connection after this answer
         self.chunked = False  # the answer's body goes to the client in chunks
         self.operations = _UNCHANGED
+        self.grpc = False  # a gRPC call: errors are said in its way
+        self.grpc_status = b""  # what it ended with, once known
         self.ended = 0.0
         self.unrecorded = False  # the last one is not counted yet
-        self.head = _NO_HEAD
+        self.head = NO_HEAD
         self.given: Host | None = None
         self.upload: Upload | None = None
         self.host: Host | None = None
@@ -158,8 +162,9 @@ class Exchange:
         """Pass a 1xx answer on. Raises OSError."""
         raise AssertionError
 
-    async def reply(self, head: RequestHead, status: int, body: bytes, headers: tuple[bytes, ...]) -> bool:
-        """An answer of the gateway's own. True if the connection can carry another request. Raises OSError, DeadlineExceeded."""
+    async def reply(self, head: RequestHead, status: int, body: bytes, headers: tuple[bytes, ...], grpc: int | None = None) -> bool:
+        """An answer of the gateway's own. grpc: the code for a gRPC call, None = what the status means. True if the connection can
+        carry another request. Raises OSError, DeadlineExceeded."""
         raise AssertionError
 
     def abort(self) -> None:
@@ -168,7 +173,7 @@ class Exchange:
 
     def record_refusal(self, error: GatewayError) -> None:
         """Something that is not a request came and is answered with `error`: a line in the log, like Envoy's."""
-        self._begin(_NO_HEAD)
+        self._begin(NO_HEAD)
         self.unusual = True
         self.status, self.flag, self.detail = error.status, error.flag.encode(), error.detail.encode()
         self._end()
@@ -222,6 +227,8 @@ class Exchange:
         self.forwarded_for = self.additions.address
         self.host = self.upstream = self.state = None
         self.begun = self.exposed = False
+        if self.grpc:
+            self.grpc_status = b""
         if self.unusual:
             self._forget()
 
@@ -333,7 +340,7 @@ class Exchange:
         headers: tuple[bytes, ...] = ()
         if self.context.inbound is not None and error.flag in ("UH", "UF", "UO") and not self.exposed:
             headers = (UNSENT + b": 1",)
-        keep = await self.reply(head, error.status, error.body, headers)
+        keep = await self.reply(head, error.status, error.body, headers, error.grpc)
         return keep and not isinstance(error, BadRequest | RequestTimeout)
 
     # --------------------------------------------------------------------------------------------------- interruptions

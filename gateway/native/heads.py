@@ -129,11 +129,17 @@ def request_lines(head: RequestHead, additions: Additions, *, request_id: bytes,
 def response_lines(
     head: ResponseHead, operations: Operations | None, *, unchunked: bool = False, added: tuple[bytes, ...] = ()
 ) -> bytes:
-    """All header lines of a response that cannot pass as it came, each with its CR LF. unchunked: its body will not go in chunks,
-    or it has none and must not say so. added: lines about the connection."""
+    """`response_list` as it goes out over HTTP/1, each line with its CR LF. added: lines about the connection."""
+    lines = response_list(head, operations, unchunked=unchunked)
+    lines += added
+    return b"".join([line + b"\r\n" for line in lines])
+
+
+def response_list(head: ResponseHead, operations: Operations | None, *, unchunked: bool = False) -> list[bytes]:
+    """All header lines of a response that cannot pass as it came. unchunked: its body will not go in chunks, or it has none and must
+    not say so."""
     kinds = _HOP_BY_HOP | {_CODING} if unchunked else _HOP_BY_HOP
     lines = _kept(head.lines, kinds, head.nominated)
     if operations:
         lines = _operate(lines, operations)
-    lines += added
-    return b"".join([line + b"\r\n" for line in lines])
+    return lines

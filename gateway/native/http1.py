@@ -89,7 +89,7 @@ class Http1Exchange(Exchange):
             out = response.start + b"\r\n" + response_lines(response, None) + b"\r\n"
             await self.stream.sendall(self.strand, out)
 
-    async def reply(self, head: RequestHead, status: int, body: bytes, headers: tuple[bytes, ...]) -> bool:
+    async def reply(self, head: RequestHead, status: int, body: bytes, headers: tuple[bytes, ...], grpc: int | None = None) -> bool:
         self.status = status
         self.sent = 0 if head.method == b"HEAD" else len(body)
         whole = head.end or (self.body is not None and self.body.complete)

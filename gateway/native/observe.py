@@ -31,6 +31,7 @@ _UNKNOWN = "unknown"
 
 Labels = tuple[tuple[str, str], ...]
 Key = tuple[Host | None, int, bytes]
+"""(endpoint, status, flag), for gRPC with a space and its status after the flag."""
 
 
 class Series:
@@ -144,7 +145,7 @@ class Observer:
         for x in over:
             x.unrecorded = False
             elapsed = (x.ended - x.began) * 1000.0
-            key = (x.host, x.status, x.flag)
+            key = (x.host, x.status, x.flag) if not x.grpc else (x.host, x.status, x.flag + b" " + x.grpc_status)
             series = x.source.series.get(key)
             if series is None:
                 series = self._resolve(x, key)
@@ -183,14 +184,15 @@ class Observer:
                 self._file.follow()
 
     def _resolve(self, x: Exchange, key: Key) -> Series:
-        host, status, flag = key
+        host, status, words = key
+        flag, _, grpc_status = words.partition(b" ")
         backend = x.state.backend if host is not None and x.state is not None else None
         labels = x.source.labels + _destination_labels(self._node, backend, host, x.source.reporter)
         secured = "mutual_tls" if x.source.reporter == "destination" else _UNKNOWN
         labels += (
-            ("request_protocol", "http"),
+            ("request_protocol", "grpc" if x.grpc else "http"),
             ("response_code", str(status)),
-            ("grpc_response_status", ""),
+            ("grpc_response_status", grpc_status.decode()),
             ("response_flags", flag.decode()),
             ("connection_security_policy", secured),
         )

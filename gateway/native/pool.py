@@ -12,7 +12,7 @@ import os
 import socket
 import ssl
 from collections.abc import Callable, Sequence
-from typing import TYPE_CHECKING, TypeAlias
+from typing import TypeAlias
 
 from gateway.native.accesslog import upstream_json, upstream_text
 from gateway.native.backend import BackendState
@@ -28,10 +28,7 @@ from gateway.snapshot import Backend, UpstreamTls
 _KEPT = 1024  # idle connections a host may hold: twice what Envoy's drill of 500 streams needs; more are closed when given back
 
 
-if TYPE_CHECKING:
-    from gateway.native.http2_client import Http2Upstream
-
-    AnyUpstream: TypeAlias = "Upstream | Http2Upstream"
+AnyUpstream: TypeAlias = "Upstream"
 
 
 class AttemptFailed(Exception):
