@@ -12,20 +12,25 @@ import os
 import socket
 import ssl
 from collections.abc import Callable, Sequence
-from typing import TypeAlias
+from typing import NamedTuple, TypeAlias
+
+import msgspec
 
 from gateway.native.accesslog import upstream_json, upstream_text
 from gateway.native.backend import BackendState
 from gateway.native.codec.h1 import ClientCodec
 from gateway.native.host import Host
 from gateway.native.identity import PeerRefused
+from gateway.native.preface import Proxy, TunnelRefused, open_tunnel, say_proxy, set_keepalive
 from gateway.native.reactor import NEVER, WRITE, DeadlineExceeded, Reactor, Strand, suspend
 from gateway.native.stream import Stream, TlsStream
 from gateway.native.tls import ClientTls, Contexts, TlsFault
+from gateway.native.tunnel import ByteStream
 from gateway.policy.failure import Failure
 from gateway.snapshot import Backend, UpstreamTls
 
 _KEPT = 1024  # idle connections a host may hold: twice what Envoy's drill of 500 streams needs; more are closed when given back
+_TCP_TO_PEERS = ("istio",)  # what Istio's gateways offer for TCP inside mutual TLS (DESIGN section 5)
 
 
 AnyUpstream: TypeAlias = "Upstream"
@@ -89,7 +94,7 @@ class Upstream:
         self.server_name = server_name
         self.deadline = self.armed = NEVER
         self.on_idle: Callable[[int], None] = self._idle
-        where, local, name = host.key.encode(), _local(stream.sock), backend.encode()
+        where, local, name = host.key.encode(), local_of(stream.sock), backend.encode()
         self.log_text = upstream_text(where, name, local)
         self.log_json = upstream_json(where, name, local)
         pool.opened += 1
@@ -98,7 +103,8 @@ class Upstream:
         """Keep it for the next exchange. Only after a whole answer that leaves it open."""
         limit = backend.max_requests_per_connection
         pool, stream = self.pool, self.stream
-        if pool.closed or (limit and self.requests >= limit) or self.codec.buffer or len(pool) >= _KEPT:
+        used_up = pool.closed or (limit and self.requests >= limit) or backend.proxy_protocol
+        if used_up or self.codec.buffer or len(pool) >= _KEPT:
             self.close()
             return
         pool.append(self)
@@ -143,7 +149,7 @@ def _closed(events: int) -> None:
     """The handler of a connection that is no more."""
 
 
-def _local(sock: socket.socket) -> bytes:
+def local_of(sock: socket.socket) -> bytes:
     try:
         name = sock.getsockname()
     except OSError:
@@ -182,6 +188,16 @@ def take(host: Host, *, careful: bool, server_name: str | None) -> Upstream | No
     return None
 
 
+class Opened(NamedTuple):
+    """A new connection. name: the server name it was opened with. carrier: what carries a relay's bytes, `stream` itself but for tunnels
+    by POST. ahead: what the endpoint's side said already, to go first."""
+
+    stream: Stream
+    name: str
+    carrier: ByteStream
+    ahead: bytes
+
+
 class Dialer:
     """Opens connections. `contexts` makes TLS contexts."""
 
@@ -196,44 +212,74 @@ class Dialer:
         except (TlsFault, PeerRefused) as error:
             raise AttemptFailed(Failure.CONNECT, _transport_reason(error)) from None
 
-    async def dial(self, strand: Strand, state: BackendState, host: Host, *, authority: str, limit: float) -> Upstream:
-        """A new connection within the backend's connect timeout and `limit`, TLS done and the peer proven.
+    async def dial(
+        self, strand: Strand, state: BackendState, host: Host, *, authority: str, limit: float, proxy: Proxy | None = None
+    ) -> Upstream:
+        """A new connection for HTTP within the backend's connect timeout and `limit`, TLS done and the peer proven. proxy: whom a PROXY
+        header speaks of, where the backend wants one; such a connection is never kept.
 
         Raises AttemptFailed (CONNECT, CONNECT_TIMEOUT), DeadlineExceeded when `limit` passed. Interrupted, the socket is closed."""
+        opened = await self.open(strand, state, host, authority=authority, limit=limit, proxy=proxy)
+        return Upstream(opened.stream, host.pool, state.backend.name, host, opened.name)
+
+    async def open(
+        self,
+        strand: Strand,
+        state: BackendState,
+        host: Host,
+        *,
+        authority: str,
+        limit: float,
+        proxy: Proxy | None = None,
+        tcp: bool = False,
+    ) -> Opened:
+        """A new connection for anything; as `dial`. tcp: it will not carry HTTP: ALPN `istio` to peers and none elsewhere, and through
+        the backend's tunnel. Its owner counts it in `host.pool.opened`."""
         backend = state.backend
         if host.pool is None:
             host.pool = Pool()
         tls = tls_of(backend, host)
+        if tls is not None and tcp:
+            tls = msgspec.structs.replace(tls, alpn=_TCP_TO_PEERS if tls.peer else ())
         connect_by = self.reactor.now + backend.connect_timeout_ms / 1000
         strand.until(min(limit, connect_by))
         stream: Stream | None = None
         try:
             stream = await self._connect(strand, host)
+            if backend.keepalive is not None:
+                set_keepalive(stream.sock, backend.keepalive)
+            if backend.proxy_protocol and not host.endpoint.peer:
+                await say_proxy(strand, stream, backend.proxy_protocol, proxy or ("", ""))
             name = ""
             if tls is not None:
                 client = self.contexts.client(tls)
                 name = client.hostname(authority) or ""
                 stream = await self._secure(strand, stream, client, name)
-            upstream = Upstream(stream, host.pool, backend.name, host, name)
-        except DeadlineExceeded:
+            carrier: ByteStream = stream
+            ahead = b""
+            if tcp and backend.tunnel is not None and not host.endpoint.peer:
+                carrier, ahead = await open_tunnel(strand, stream, backend.tunnel)
+            return Opened(stream, name, carrier, ahead)
+        except BaseException as error:
             if stream is not None:
                 stream.close()
-            if self.reactor.now >= limit:
+            failed = self._failed(error, limit)
+            if failed is None:
                 raise
-            raise AttemptFailed(Failure.CONNECT_TIMEOUT, "connection_timeout") from None
-        except (TlsFault, ssl.SSLError, PeerRefused) as error:
-            if stream is not None:
-                stream.close()
-            raise AttemptFailed(Failure.CONNECT, _transport_reason(error)) from None
-        except OSError as error:
-            if stream is not None:
-                stream.close()
-            raise AttemptFailed(Failure.CONNECT, f"delayed_connect_error:_{error.errno}") from None
-        except BaseException:
-            if stream is not None:
-                stream.close()
-            raise
-        return upstream
+            raise failed from None
+
+    def _failed(self, error: BaseException, limit: float) -> AttemptFailed | None:
+        """What an attempt to connect failed of; None if it was interrupted."""
+        if isinstance(error, DeadlineExceeded):
+            timely = self.reactor.now >= limit
+            return None if timely else AttemptFailed(Failure.CONNECT_TIMEOUT, "connection_timeout")
+        if isinstance(error, TlsFault | ssl.SSLError | PeerRefused):
+            return AttemptFailed(Failure.CONNECT, _transport_reason(error))
+        if isinstance(error, TunnelRefused):
+            return AttemptFailed(Failure.CONNECT, str(error))
+        if isinstance(error, OSError):
+            return AttemptFailed(Failure.CONNECT, f"delayed_connect_error:_{error.errno}")
+        return None
 
     async def _connect(self, strand: Strand, host: Host) -> Stream:
         endpoint = host.endpoint
