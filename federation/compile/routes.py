@@ -7,47 +7,18 @@ names is noted as a Reference: the backends stage makes exactly those.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Iterable, Sequence
 
-import msgspec
-
-from discovery.model import Service
 from federation.compile.actions import catches_all, direct_response, header_operations, redirect, retry_policy, route_match
-from federation.compile.names import backend_name, resolve
-from federation.compile.scope import MESH, Bound, Rule, Scope, namespace_of
+from federation.compile.destinations import Reference, Table, reference
+from federation.compile.scope import MESH, Bound
 from federation.compile.services import subject_of
-from federation.compile.status import Problem, Subject, left_out, problem, warning
+from federation.compile.status import left_out
 from federation.resources.match import HTTPMatchRequest
-from federation.resources.virtual_service import Destination, HTTPRoute, HTTPRouteDestination
+from federation.resources.virtual_service import HTTPRoute, HTTPRouteDestination
 from gateway.snapshot import DirectResponse, Forward, Redirect, Route, Split
 
-
-class Reference(msgspec.Struct, frozen=True, order=True):
-    """A backend that something needs."""
-
-    host: str
-    port: int
-    subset: str = ""
-
-    @property
-    def backend(self) -> str:
-        return backend_name(self.host, self.port, self.subset)
-
-
-@dataclass
-class Table:
-    """Where routes are made for: one gateway (`namespace/name` or `mesh`) and one port of it. Collects what the routes need and
-    what is wrong with them."""
-
-    gateway: str
-    port: int
-    scope: Scope
-    services: Mapping[str, Service]
-    labels: Mapping[str, str]  # of the Node: what sourceLabels of gateway `mesh` are compared with
-    fedgate: bool
-    references: set[Reference] = field(default_factory=set)
-    problems: list[Problem] = field(default_factory=list)
+__all__ = ["Reference", "Table", "default_route", "joined", "routes_of"]
 
 
 def routes_of(bound: Bound, table: Table) -> list[Route]:
@@ -77,9 +48,9 @@ def joined(parts: Iterable[list[Route]]) -> tuple[Route, ...]:
 
 def default_route(host: str, port: int, table: Table) -> Route:
     """What a service has when no VirtualService speaks of it."""
-    reference = Reference(host, port)
-    table.references.add(reference)
-    forward = Forward((Split(reference.backend),), retry=retry_policy(None, fedgate=table.fedgate))
+    service = Reference(host, port)
+    table.references.add(service)
+    forward = Forward((Split(service.backend),), retry=retry_policy(None, fedgate=table.fedgate))
     return Route("default", route_match(None), forward)
 
 
@@ -137,55 +108,9 @@ def _action(http: HTTPRoute, bound: Bound, table: Table, path: str) -> Forward |
 
 
 def _split(written: HTTPRouteDestination, bound: Bound, table: Table, path: str, *, single: bool) -> Split:
-    reference = _reference(written.destination, bound, table, path)
-    table.references.add(reference)
     return Split(
-        reference.backend,
+        reference(written.destination, bound.document, table, path).backend,
         weight=1 if single else written.weight,
         request_headers=header_operations(written.headers.request),
         response_headers=header_operations(written.headers.response),
     )
-
-
-def _reference(destination: Destination, bound: Bound, table: Table, path: str) -> Reference:
-    """Names the backend even when it does not exist: it will have no endpoints and answer 503, and the status says why."""
-    subject = subject_of(bound.document)
-    host = resolve(destination.host, bound.document.namespace, table.scope.cluster_domain)
-    service = table.services.get(host)
-    namespace = service.namespace if service else namespace_of(host, table.scope.cluster_domain)
-    rule = table.scope.rule(host, namespace) if destination.subset else None
-    table.problems += _missing(destination, host, service, rule, subject, path)
-    if service is not None and destination.port is None and len(service.ports) > 1:
-        table.problems.append(_unclear(host, service, table.port, subject, f"{path}.port"))
-    if destination.port is not None:
-        port = destination.port.number
-    elif service is not None and len(service.ports) == 1:
-        port = service.ports[0].number
-    else:
-        port = table.port
-    return Reference(host, port, destination.subset)
-
-
-def _missing(
-    destination: Destination, host: str, service: Service | None, rule: Rule | None, subject: Subject, path: str
-) -> Iterable[Problem]:
-    if service is None:
-        text = f"no source knows a service {host}; requests are answered 503 until one does"
-        yield problem(subject, f"{path}.host", "BackendNotFound", text)
-        return
-    ports = ", ".join(str(port.number) for port in service.ports)
-    if destination.port is not None and service.port(destination.port.number) is None:
-        text = f"{host} has no port {destination.port.number}; it has {ports or 'none'}"
-        yield problem(subject, f"{path}.port", "PortNotFound", text)
-    if destination.subset and (rule is None or destination.subset not in rule.subsets):
-        text = f"no DestinationRule for {host} has a subset {destination.subset!r}; requests are answered 503 until one does"
-        yield problem(subject, f"{path}.subset", "SubsetNotFound", text)
-
-
-def _unclear(host: str, service: Service, port: int, subject: Subject, path: str) -> Problem:
-    """IST0112: only a warning where the listener's own port happens to be one of the service's."""
-    ports = ", ".join(str(each.number) for each in service.ports)
-    if service.port(port) is not None:
-        text = f"{host} has several ports ({ports}); {port} is taken, the listener's: write which one is meant (IST0112)"
-        return warning(subject, path, "PortRequired", text)
-    return problem(subject, path, "PortRequired", f"{host} has several ports ({ports}); write which one is meant (IST0112)")

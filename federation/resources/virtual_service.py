@@ -11,16 +11,16 @@ from federation.resources.checks import (
     gateway_name_faults,
     host_fault,
     is_ip,
-    is_label,
-    port_fault,
     range_fault,
     warning,
 )
+from federation.resources.destination import Destination, PortSelector
 from federation.resources.header import HeaderOperations, Headers
 from federation.resources.match import HTTPMatchRequest, StringMatch
 from federation.resources.message import Fault, Message
 from federation.resources.route import HTTPBody, HTTPDirectResponse, HTTPRedirect, HTTPRetry, HTTPRewrite, RedirectPort
 from federation.resources.scalars import Milliseconds, Whole
+from federation.resources.tcp_route import L4MatchAttributes, RouteDestination, TCPRoute, TLSMatchAttributes, TLSRoute
 
 __all__ = [  # every message of the proto file, wherever it is written
     "Destination",
@@ -34,31 +34,16 @@ __all__ = [  # every message of the proto file, wherever it is written
     "HTTPRouteDestination",
     "HeaderOperations",
     "Headers",
+    "L4MatchAttributes",
     "PortSelector",
     "RedirectPort",
+    "RouteDestination",
     "StringMatch",
+    "TCPRoute",
+    "TLSMatchAttributes",
+    "TLSRoute",
     "VirtualService",
 ]
-
-
-class PortSelector(Message):
-    number: Whole
-
-    def faults(self) -> Iterator[Fault]:
-        yield from fault(("number",), port_fault(self.number))
-
-
-class Destination(Message):
-    """host: a full name, or a short one of the document's namespace."""
-
-    host: str
-    subset: str = ""
-    port: PortSelector | None = None
-
-    def faults(self) -> Iterator[Fault]:
-        yield from fault(("host",), host_fault(self.host, wildcard=False))
-        if self.subset and not is_label(self.subset):
-            yield Fault(("subset",), f"`{self.subset[:80]}` is no subset name; use letters, digits and `-`, 63 at most")
 
 
 class HTTPRouteDestination(Message):
@@ -120,18 +105,18 @@ class HTTPRoute(Message):
 class VirtualService(Message):
     """gateways: `name`, `namespace/name`, or `mesh`; none written = mesh."""
 
-    later = ("tls", "tcp")
-
     hosts: tuple[str, ...] = ()
     gateways: tuple[str, ...] = ()
     http: tuple[HTTPRoute, ...] = ()
+    tls: tuple[TLSRoute, ...] = ()
+    tcp: tuple[TCPRoute, ...] = ()
     export_to: tuple[str, ...] = ()
 
     def faults(self) -> Iterator[Fault]:
         if not self.hosts:
             yield Fault(("hosts",), "hosts is empty: a delegate is not supported yet; write the hosts whose requests this routes")
-        if not self.http:
-            yield Fault((), "the VirtualService routes nothing; write `http`")
+        if not (self.http or self.tls or self.tcp):
+            yield Fault((), "the VirtualService routes nothing; write http, tls or tcp")
         yield from self._hosts()
         yield from gateway_name_faults(self.gateways)
         yield from self._unreachable()

@@ -1,0 +1,29 @@
+"""Where a route leads: a service's host, perhaps one of its subsets, perhaps one of its ports (virtual_service.proto Destination)."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from federation.resources.checks import fault, host_fault, is_label, port_fault
+from federation.resources.message import Fault, Message
+from federation.resources.scalars import Whole
+
+
+class PortSelector(Message):
+    number: Whole
+
+    def faults(self) -> Iterator[Fault]:
+        yield from fault(("number",), port_fault(self.number))
+
+
+class Destination(Message):
+    """host: a full name, or a short one of the document's namespace."""
+
+    host: str
+    subset: str = ""
+    port: PortSelector | None = None
+
+    def faults(self) -> Iterator[Fault]:
+        yield from fault(("host",), host_fault(self.host, wildcard=False))
+        if self.subset and not is_label(self.subset):
+            yield Fault(("subset",), f"`{self.subset[:80]}` is no subset name; use letters, digits and `-`, 63 at most")
