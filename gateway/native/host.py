@@ -9,6 +9,7 @@ from __future__ import annotations
 from typing import Any, Protocol
 
 from gateway.native.shared import ejection_key
+from gateway.policy import ewma
 from gateway.policy.outlier import Tally
 from gateway.policy.silence import Latencies
 from gateway.snapshot import LbEndpoint
@@ -39,6 +40,8 @@ class Host:
         "ejected",
         "ejected_until",
         "endpoint",
+        "ewma",
+        "ewma_at",
         "failures",
         "folded",
         "foreign",
@@ -56,6 +59,7 @@ class Host:
         "reason",
         "requests",
         "shared_key",
+        "since",
         "tally",
         "times",
         "verdict",
@@ -75,6 +79,9 @@ class Host:
         self.folded = 0  # of `requests`, counted under an earlier priority or locality
         self.failures = 0  # attempts without an answer, and answers 5xx
         self.last_answer = now
+        self.since = now  # when it was first seen, or came back by a check: its warm-up begins
+        self.ewma = 0.0  # seconds; as of ewma_at (policy/ewma.py). 0 = nothing observed yet
+        self.ewma_at = now
         self.latencies = Latencies(now)
         self.tally = Tally()
         self.verdict: Verdict | None = None
@@ -90,6 +97,12 @@ class Host:
         self.half_open = False
         self.half_open_since = 0.0
         self.asked = 0  # more requests that it is to be sent on purpose (policy/silence.py)
+
+    def observe(self, latency: float, now: float) -> None:
+        """An answer's head came `latency` seconds after the request was given to it. Only Balance.PEAK_EWMA reads what this
+        keeps, so it need not be called for others. About 0.5 µs."""
+        self.ewma = ewma.observed(self.ewma, now - self.ewma_at, latency)
+        self.ewma_at = now
 
     @property
     def out(self) -> bool:
