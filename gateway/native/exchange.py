@@ -27,6 +27,7 @@ from gateway.native.paths import needs_normalising, normalised
 from gateway.native.pool import Upstream
 from gateway.native.reactor import DeadlineExceeded, Strand
 from gateway.native.runtime import Runtime
+from gateway.native.tunnel import ByteStream
 from gateway.native.upload import Body, Upload
 from gateway.policy.failure import Failure
 from gateway.snapshot import Forward, Redirect, RetryPolicy, Route, RouteMatch, Split
@@ -165,6 +166,11 @@ class Exchange:
     async def reply(self, head: RequestHead, status: int, body: bytes, headers: tuple[bytes, ...], grpc: int | None = None) -> bool:
         """An answer of the gateway's own. grpc: the code for a gRPC call, None = what the status means. True if the connection can
         carry another request. Raises OSError, DeadlineExceeded."""
+        raise AssertionError
+
+    async def open_tunnel(self, head: RequestHead, response: ResponseHead, lines: list[bytes]) -> tuple[ByteStream, bytes]:
+        """Tell the client that bytes follow; lines are added to the head. Returns its stream, and what it has sent already.
+        Raises OSError."""
         raise AssertionError
 
     def abort(self) -> None:

@@ -7,11 +7,12 @@ from gateway.native.codec.events import RequestHead, ResponseHead
 from gateway.native.codec.h1 import ServerCodec
 from gateway.native.connection import ConnectionContext
 from gateway.native.exchange import Exchange
-from gateway.native.heads import response_lines
+from gateway.native.heads import response_lines, response_list
 from gateway.native.reactor import Handler, Strand
 from gateway.native.replies import reply
 from gateway.native.runtime import Runtime
 from gateway.native.stream import RECEIVE, Stream
+from gateway.native.tunnel import ByteStream
 from gateway.native.upload import STALL, last_chunk
 
 
@@ -99,6 +100,20 @@ class Http1Exchange(Exchange):
         strand.until(strand.reactor.now + STALL)
         await self.stream.sendall(strand, out)
         return keep
+
+    async def open_tunnel(self, head: RequestHead, response: ResponseHead, lines: list[bytes]) -> tuple[ByteStream, bytes]:
+        kept = response_list(response, self.operations) + lines
+        if head.upgrade:
+            kept = [b"connection: Upgrade", b"upgrade: " + head.upgrade, *kept]
+            start = b"HTTP/1.1 101 Switching Protocols"
+        else:
+            kept = [line for line in kept if not line.lower().startswith(b"content-length:")]  # RFC 9110 section 9.3.6
+            start = b"HTTP/1.1 200 OK"
+        self.strand.until(self.strand.reactor.now + STALL)
+        await self.stream.sendall(self.strand, b"\r\n".join([start, *kept, b"", b""]))
+        ahead, self.codec.buffer = self.codec.buffer, b""
+        self.stream.resume()
+        return self.stream, ahead
 
     def abort(self) -> None:
         self.stream.abort()

@@ -49,20 +49,35 @@ class AttemptFailed(Exception):
 
 class Pool(list["Upstream"]):
     """Idle connections of one Host, the last used at the end. opened: those that exist, lent ones too. closed: nothing is kept
-    any more."""
+    any more.
 
-    __slots__ = ("closed", "opened")
+    shared: connections of HTTP/2, each for many exchanges at once. connecting: one of those is being dialled, and `waiting` wait for
+    it. only_http1: what TLS agreed on with this endpoint.
+    """
+
+    __slots__ = ("closed", "connecting", "only_http1", "opened", "shared", "waiting")
 
     def __init__(self) -> None:
         super().__init__()
         self.opened = 0
-        self.closed = False
+        self.closed = self.connecting = self.only_http1 = False
+        self.shared: list[Any] = []
+        self.waiting: list[Strand] = []
+
+    def available(self) -> Any:
+        """A shared connection with room for another request, or None."""
+        for connection in self.shared:
+            if connection.available():
+                return connection
+        return None
 
     def close(self) -> None:
         """The host is no more: close what is idle; what is lent is closed when it is given back."""
         self.closed = True
         for upstream in list(self):
             upstream.close()
+        for connection in list(self.shared):
+            connection.leave()
 
 
 class Upstream:

@@ -40,14 +40,6 @@ def reply(
 _BAD: dict[tuple[int, bytes], bytes] = {}
 
 
-_GRPC_CODES = {400: 13, 401: 16, 403: 7, 404: 12, 429: 14, 502: 14, 503: 14, 504: 14}
-
-
-def grpc_code(status: int) -> int:
-    """What an HTTP status means to a gRPC client (grpc/doc/http-grpc-status-mapping.md, as Envoy's httpToGrpcStatus)."""
-    return _GRPC_CODES.get(status, 2)
-
-
 def refusal(status: int, body: bytes) -> bytes:
     """The answer to what is not HTTP, after which the connection is closed. The same bytes every time: an attack costs little."""
     known = _BAD.get((status, body))

@@ -16,7 +16,7 @@ from __future__ import annotations
 
 import re
 
-from gateway.errors import BadRequest, HeadersTooLarge, NotImplementedByGateway, UpstreamProtocolError
+from gateway.errors import BadRequest, HeadersTooLarge, UpstreamProtocolError
 from gateway.native.codec.body import Body, ChunkedBody, CloseBody, LengthBody
 from gateway.native.codec.events import END, End, RequestHead, ResponseHead, Trailers
 from gateway.native.codec.fields import Kind, Malformed, host_meaning, memo
@@ -175,7 +175,7 @@ class ServerCodec(_Receiver):
                 expect = minor == 1 and field[2].lower() == b"100-continue"
                 rewrite |= not expect
             elif kind == _UPGRADE:
-                _refuse_upgrade(field[2])
+                head.upgrade = head.upgrade + b", " + field[2] if head.upgrade else field[2]
                 rewrite = True
             else:
                 rewrite = True
@@ -188,12 +188,19 @@ class ServerCodec(_Receiver):
                 raise Malformed("http1.content_length_and_transfer_encoding")
         elif length <= 0:
             length = 0
+        if head.upgrade:
+            head.upgrade = _wanted(head, length) if minor else b""
         head.length = length
         head.body = b""
         head.end = not length
         head.keep_alive = keep_alive
         head.expect = expect and length != 0
         head.rewrite = rewrite
+        if method == b"CONNECT":
+            _check_connect(target, head)
+            head.rewrite = True
+            head.target, head.path = target, b""
+            return head
         if not target.startswith(b"/"):
             target = _other_target(method, target, head)
             head.rewrite = True
@@ -225,15 +232,25 @@ def _request_line(line: bytes) -> tuple[bytes, bytes, int, bool]:
 def _unusual_method(method: bytes) -> None:
     if _METHOD.fullmatch(method) is None:
         raise Malformed("http1.invalid_method")
-    if method == b"CONNECT":
-        raise NotImplementedByGateway("connect_not_supported")
 
 
-def _refuse_upgrade(value: bytes) -> None:
-    """An offer of HTTP/2 in clear may be passed over (RFC 9113 section 3.1 lets servers do so); what else asks for a tunnel is
-    refused. The seam: a tunnel would start where the exchange would otherwise read the response's body."""
-    if value.lower() != b"h2c":
-        raise NotImplementedByGateway("upgrade_not_supported")
+def _wanted(head: RequestHead, length: int) -> bytes:
+    """The upgrade that is passed on, b"" for none. A server may pass an offer over (RFC 9110 section 7.8), and this does where it
+    cannot be meant or must not be: not named by Connection, beside a body, and HTTP/2 in clear, by which requests could be smuggled past
+    every filter here (RFC 9113 took it out of the protocol)."""
+    if b"upgrade" not in head.nominated or length or head.upgrade.lower().partition(b",")[0].strip() == b"h2c":
+        return b""
+    return head.upgrade
+
+
+def _check_connect(target: bytes, head: RequestHead) -> None:
+    """Authority form only, and the same that Host names (RFC 9112 section 3.2.3). Raises Malformed."""
+    _, port = host_meaning(target)
+    if not port or head.length:
+        raise Malformed("http1.invalid_target" if not port else "http1.content_in_connect")
+    if head.authority and head.host != host_meaning(target)[0]:
+        raise Malformed("http1.target_contradicts_host")
+    head.authority, head.host = target, host_meaning(target)[0]
 
 
 def _other_target(method: bytes, target: bytes, head: RequestHead) -> bytes:
@@ -260,13 +277,16 @@ def _refuse_bare_newline(buffer: bytes) -> None:
 
 
 class ClientCodec(_Receiver):
-    """Reads responses. `expect`: the method of the request answered next; after END (or a head with `end`) the response is complete."""
+    """Reads responses. `expect`: the method of the request answered next; after END (or a head with `end`) the response is complete.
+    upgrade: that request asked for another protocol, and 101 gives it: what follows the head is not HTTP and stays in `buffer`, as after
+    a 2xx to CONNECT."""
 
-    __slots__ = ("expect",)
+    __slots__ = ("expect", "upgrade")
 
     def __init__(self) -> None:
         super().__init__()
         self.expect = b""
+        self.upgrade = False
 
     def next_event(self, data: bytes = b"") -> ResponseHead | bytes | Trailers | End | None:
         """As ServerCodec.next_event. Raises UpstreamProtocolError."""
@@ -337,6 +357,13 @@ class ClientCodec(_Receiver):
         if coded >= 0 and length >= 0:
             raise Malformed("http1.content_length_and_transfer_encoding")
         head.interim = status < 200
+        if (status == 101 and self.upgrade) or (self.expect == b"CONNECT" and 200 <= status < 300):
+            head.interim = head.rewrite = False
+            head.end = True
+            head.length = 0
+            head.body = b""
+            head.keep_alive = False
+            return head
         if self.expect == b"HEAD" or status < 200 or status == 204 or status == 304:
             if coded >= 0 and status < 300:
                 rewrite = True  # RFC 9112 section 6.1: no Transfer-Encoding in a 1xx or 204
