@@ -12,7 +12,7 @@ import os
 import socket
 import ssl
 from collections.abc import Callable, Sequence
-from typing import NamedTuple, TypeAlias
+from typing import Any, NamedTuple, TypeAlias
 
 import msgspec
 

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from gateway.errors import BadRequest, GatewayError, HeadersTooLarge, NotImplementedByGateway, UpstreamProtocolError
+from gateway.errors import BadRequest, GatewayError, HeadersTooLarge, UpstreamProtocolError
 from gateway.native.codec.events import END, RequestHead, ResponseHead, Trailers
 from gateway.native.codec.h1 import HEAD_LIMIT, ClientCodec, ServerCodec
 
@@ -163,12 +163,60 @@ def test_a_head_that_is_too_large_is_431_complete_or_not():
 
 
 @pytest.mark.parametrize(
-    "data", [b"CONNECT a.test:443 HTTP/1.1\r\n" + HOST + b"\r\n", get(b"Upgrade: websocket", b"Connection: upgrade")]
+    ("lines", "expected"),
+    [
+        ((b"Upgrade: websocket", b"Connection: upgrade"), b"websocket"),
+        ((b"Upgrade: WebSocket", b"Connection: keep-alive, Upgrade"), b"WebSocket"),
+        ((b"Upgrade: websocket",), b""),  # Connection does not name it
+        ((b"Upgrade: h2c", b"Connection: upgrade, http2-settings"), b""),
+        ((b"Upgrade: H2C, websocket", b"Connection: upgrade"), b""),
+        ((b"Upgrade: websocket", b"Connection: upgrade", b"Content-Length: 3"), b""),
+        ((), b""),
+    ],
 )
-def test_tunnels_are_refused_as_not_implemented(data):
-    with pytest.raises(NotImplementedByGateway) as caught:
+def test_what_a_request_asks_to_be_upgraded_to(lines, expected):
+    head = ServerCodec().next_event(get(*lines))
+    assert head.upgrade == expected
+    assert head.rewrite is any(line.startswith((b"Upgrade", b"Connection")) for line in lines)
+
+
+def test_connect_names_its_target_twice_or_once():
+    codec = ServerCodec()
+    head = codec.next_event(b"CONNECT b.test:443 HTTP/1.1\r\nHost: b.test:443\r\n\r\nhello")
+    assert (head.method, head.target, head.path, head.host, head.authority) == (
+        b"CONNECT",
+        b"b.test:443",
+        b"",
+        b"b.test",
+        b"b.test:443",
+    )
+    assert codec.buffer == b"hello"
+
+
+@pytest.mark.parametrize(
+    "data",
+    [
+        b"CONNECT b.test HTTP/1.1\r\nHost: b.test\r\n\r\n",
+        b"CONNECT /x HTTP/1.1\r\nHost: b.test\r\n\r\n",
+        b"CONNECT b.test:443 HTTP/1.1\r\nHost: c.test\r\n\r\n",
+        b"CONNECT b.test:443 HTTP/1.1\r\nHost: b.test\r\nContent-Length: 3\r\n\r\nabc",
+        b"CONNECT b.test:443 HTTP/1.1\r\nHost: b.test\r\nTransfer-Encoding: chunked\r\n\r\n",
+    ],
+)
+def test_a_connect_that_could_be_read_in_two_ways_is_refused(data):
+    with pytest.raises(BadRequest):
         ServerCodec().next_event(data)
-    assert caught.value.status == 501
+
+
+def test_after_101_nothing_is_http_any_more():
+    codec = ClientCodec()
+    codec.expect, codec.upgrade = b"GET", True
+    head = codec.next_event(b"HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\n\r\n\x81\x00")
+    assert (head.status, head.end, head.interim, codec.buffer) == (101, True, False, b"\x81\x00")
+    codec = ClientCodec()
+    codec.expect = b"CONNECT"
+    head = codec.next_event(b"HTTP/1.1 200 OK\r\nContent-Length: 5\r\n\r\nhello")
+    assert (head.status, head.end, codec.buffer) == (200, True, b"hello")
 
 
 # ------------------------------------------------------------------------------------------------------------ accepted
