@@ -48,7 +48,7 @@ def main() -> int:
             Console().print(drill.table(drilled))
             result = {**result, "drill": drilled}
     except (tools.Missing, RuntimeError) as trouble:
-        console.print(f"[red]{trouble}[/]")
+        console.print(str(trouble), style="red", markup=False)
         return 1
     if arguments.json:
         arguments.json.write_text(json.dumps(result, indent=1) + "\n")

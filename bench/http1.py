@@ -42,13 +42,14 @@ LATENCY_LOAD = 0.7  # of Envoy's most: loaded, but not saturated
 
 
 class Reading(msgspec.Struct, frozen=True):
-    """One case of one peer in one round. cpu_us: the proxy's own CPU per request."""
+    """One case of one peer in one round. cpu_us: the proxy's own CPU per request; count: requests answered."""
 
     rps: float
     p50_ms: float
     p99_ms: float
     cpu_us: float
     errors: str = ""
+    count: int = 0
 
 
 CASES = ("plain", "plain+8", "tls", "tls+8")
@@ -61,11 +62,12 @@ def _milliseconds(text: str) -> float:
     return float(match[1]) * {"us": 1e-3, "ms": 1.0, "s": 1e3, "m": 6e4}[match[2]]
 
 
-def wrk(process: Pinned, port: int, case: str, *, seconds: int) -> Reading:
-    """Drives one peer as hard as it can with one thread on core 0."""
+def wrk(process: Pinned, port: int, case: str, *, seconds: int, connections: int = CONNECTIONS, core: int | None = 0) -> Reading:
+    """Drives one peer as hard as it can with one thread, on core 0 unless told otherwise."""
     scheme = "https" if case.startswith("tls") else "http"
     extra = [part for header in HEADERS for part in ("-H", header)] if case.endswith("+8") else []
-    command = ["taskset", "-c", "0", tools.found("wrk", "wrk"), "-t1", f"-c{CONNECTIONS}", f"-d{seconds}s", "--latency", *extra]
+    pinned = [] if core is None else ["taskset", "-c", str(core)]
+    command = [*pinned, tools.found("wrk", "wrk"), "-t1", f"-c{connections}", f"-d{seconds}s", "--latency", *extra]
     before = process.cpu_seconds()
     output = subprocess.run([*command, f"{scheme}://127.0.0.1:{port}{PATH}"], capture_output=True, text=True, check=True).stdout
     used = process.cpu_seconds() - before
@@ -80,6 +82,7 @@ def wrk(process: Pinned, port: int, case: str, *, seconds: int) -> Reading:
         p99_ms=_milliseconds(tail[1]),
         cpu_us=used / max(1, int(count[1])) * 1e6,
         errors=trouble[0] if trouble else "",
+        count=int(count[1]),
     )
 
 

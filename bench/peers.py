@@ -1,5 +1,8 @@
 """The same gateway, configured for every peer: one route, four endpoints, least-request, access log to a file, retries, outlier
 detection where the peer has it, TLS with one ECDSA certificate. Each writes its own configuration into a folder.
+
+Towards clients each speaks what they choose (HTTP/1.1, HTTP/2 by prior knowledge or ALPN), towards its endpoints what `Ports.upstream`
+says.
 """
 
 from __future__ import annotations
@@ -18,16 +21,21 @@ T = "type.googleapis.com/"
 
 
 class Ports(msgspec.Struct, frozen=True):
-    """Where a proxy listens (127.0.0.1), and the endpoints it spreads over."""
+    """Where a proxy listens (127.0.0.1), and the endpoints it spreads over. upstream: what those speak, as Istio names it (HTTP,
+    HTTP2, GRPC). downstream: HTTP2 for proxies that must be told that clients begin with HTTP/2 (nginx). workers: processes or threads
+    that carry traffic."""
 
     http: int
     https: int
     admin: int
     endpoints: tuple[int, ...]
+    upstream: str = "HTTP"
+    downstream: str = "HTTP"
+    workers: int = 1
 
     @classmethod
-    def fresh(cls, endpoints: tuple[int, ...]) -> Ports:
-        return cls(free_port(), free_port(), free_port(), endpoints)
+    def fresh(cls, endpoints: tuple[int, ...], *, upstream: str = "HTTP", downstream: str = "HTTP", workers: int = 1) -> Ports:
+        return cls(free_port(), free_port(), free_port(), endpoints, upstream, downstream, workers)
 
 
 def envoy_address(port: int) -> dict[str, Any]:
@@ -74,12 +82,22 @@ def envoy_cluster(localities: list[dict[str, Any]], settings: dict[str, Any]) ->
 
 
 def envoy_command(folder: Path, ports: Ports, listeners: list[dict[str, Any]], cluster: dict[str, Any]) -> list[str]:
-    """Writes the configuration; the command that runs it with one worker."""
+    """Writes the configuration; the command that runs it with that many workers."""
     resources = {"listeners": listeners, "clusters": [cluster]}
     path = folder / "envoy.json"
     path.write_text(json.dumps({"admin": {"address": envoy_address(ports.admin)}, "static_resources": resources}))
-    return [tools.envoy(), "-c", str(path), "--concurrency", "1", "-l", "error", "--base-id", str(ports.http)]
+    return [tools.envoy(), "-c", str(path), "--concurrency", str(ports.workers), "-l", "error", "--base-id", str(ports.http)]
 
+
+# Of a cluster: HTTP/2 with prior knowledge.
+ENVOY_HTTP2: dict[str, Any] = {
+    "typed_extension_protocol_options": {
+        "envoy.extensions.upstreams.http.v3.HttpProtocolOptions": {
+            "@type": T + "envoy.extensions.upstreams.http.v3.HttpProtocolOptions",
+            "explicit_http_config": {"http2_protocol_options": {}},
+        }
+    }
+}
 
 ISTIO_RETRIES = {"retry_on": "connect-failure,refused-stream,unavailable,cancelled,retriable-status-codes", "num_retries": 2}
 
@@ -89,7 +107,7 @@ def _envoy(folder: Path, ports: Ports, certificate: Path, key: Path) -> list[str
     pair = {"certificate_chain": {"filename": str(certificate)}, "private_key": {"filename": str(key)}}
     context = {
         "@type": T + "envoy.extensions.transport_sockets.tls.v3.DownstreamTlsContext",
-        "common_tls_context": {"alpn_protocols": ["http/1.1"], "tls_certificates": [pair]},
+        "common_tls_context": {"alpn_protocols": ["h2", "http/1.1"], "tls_certificates": [pair]},
     }
     listeners = [
         {"name": "http", "address": envoy_address(ports.http), "filter_chains": [chain]},
@@ -108,7 +126,8 @@ def _envoy(folder: Path, ports: Ports, certificate: Path, key: Path) -> list[str
         "base_ejection_time": "5s",
         "max_ejection_percent": 100,
     }
-    cluster = envoy_cluster([{"lb_endpoints": endpoints}], {"connect_timeout": "1s", "outlier_detection": outlier})
+    protocol = ENVOY_HTTP2 if ports.upstream != "HTTP" else {}
+    cluster = envoy_cluster([{"lb_endpoints": endpoints}], {"connect_timeout": "1s", "outlier_detection": outlier} | protocol)
     return envoy_command(folder, ports, listeners, cluster)
 
 
@@ -126,13 +145,14 @@ def _haproxy(folder: Path, ports: Ports, certificate: Path, key: Path) -> list[s
     both = folder / "both.pem"
     both.write_text(certificate.read_text() + key.read_text())
     both.chmod(0o600)
+    proto = " proto h2" if ports.upstream != "HTTP" else ""
     servers = "\n".join(
-        f"  server s{i} 127.0.0.1:{port} observe layer7 error-limit 5 on-error mark-down check inter 1s"
+        f"  server s{i} 127.0.0.1:{port}{proto} observe layer7 error-limit 5 on-error mark-down check inter 1s"
         for i, port in enumerate(ports.endpoints)
     )
     (folder / "haproxy.cfg").write_text(
         f"""global
-  nbthread 1
+  nbthread {ports.workers}
   maxconn 8000
   log stdout format raw local0
   ssl-default-bind-options ssl-min-ver TLSv1.2
@@ -149,7 +169,7 @@ frontend in
   option httplog
   log global
   bind 127.0.0.1:{ports.http}
-  bind 127.0.0.1:{ports.https} ssl crt {both} alpn http/1.1
+  bind 127.0.0.1:{ports.https} ssl crt {both} alpn h2,http/1.1
   default_backend be
 backend be
   balance leastconn
@@ -161,20 +181,24 @@ backend be
 
 
 def _nginx(folder: Path, ports: Ports, certificate: Path, key: Path) -> list[str]:
+    if ports.upstream == "HTTP2":
+        raise tools.Missing("nginx speaks HTTP/2 to upstreams only for gRPC")
+    h2 = " http2" if ports.downstream == "HTTP2" else ""
+    forward = "grpc_pass grpc://be" if ports.upstream == "GRPC" else 'proxy_pass http://be; proxy_http_version 1.1; proxy_set_header Connection ""'
     servers = " ".join(f"server 127.0.0.1:{port} max_fails=3 fail_timeout=5s;" for port in ports.endpoints)
     scratch = " ".join(f"{name}_temp_path {folder}/{name};" for name in ("client_body", "proxy", "fastcgi", "uwsgi", "scgi"))
     (folder / "nginx.conf").write_text(
-        f"""worker_processes 1; daemon off; pid {folder}/nginx.pid; error_log {folder}/error.log warn;
-events {{ worker_connections 8192; }}
+        f"""worker_processes {ports.workers}; daemon off; pid {folder}/nginx.pid; error_log {folder}/error.log warn;
+events {{ worker_connections 16384; }}
 http {{
   access_log {folder}/access.log; {scratch}
   upstream be {{ least_conn; {servers} keepalive 128; keepalive_requests 100000000; }}
   keepalive_requests 100000000;
   server {{
-    listen 127.0.0.1:{ports.http}; listen 127.0.0.1:{ports.https} ssl;
+    listen 127.0.0.1:{ports.http}{h2}; listen 127.0.0.1:{ports.https} ssl http2;
     ssl_certificate {certificate}; ssl_certificate_key {key}; ssl_protocols TLSv1.2 TLSv1.3;
     location / {{
-      proxy_pass http://be; proxy_http_version 1.1; proxy_set_header Connection "";
+      {forward};
       proxy_set_header X-Forwarded-For $proxy_add_x_forwarded_for; proxy_set_header X-Request-Id $request_id;
       proxy_set_header Host $http_host; proxy_next_upstream error timeout; proxy_next_upstream_tries 3; proxy_connect_timeout 1s;
     }}
@@ -186,7 +210,7 @@ http {{
 
 
 def node_document(folder: Path, ports: Ports) -> str:
-    """A fedgate Node of one worker in locality region1/a, all on 127.0.0.1."""
+    """A fedgate Node in locality region1/a, all on 127.0.0.1."""
     listen = {"admin": ports.admin, "health": free_port(), "eastWest": free_port(), "http": free_port()}
     addresses = ", ".join(f"{name}: '127.0.0.1:{port}'" for name, port in listen.items())
     return f"""apiVersion: fedgate.io/v1
@@ -195,21 +219,21 @@ metadata: {{name: bench, namespace: fedgate, labels: {{istio: ingressgateway}}}}
 spec:
   cluster: bench
   locality: region1/a
-  workers: 1
+  workers: {ports.workers}
   stateDir: {folder}/state
   listen: {{{addresses}}}
   accessLog: {{path: {folder}/access.log, format: text}}
 """
 
 
-def service_entry(endpoints: str) -> str:
-    """be.test with these endpoints, YAML items indented by two or four."""
+def service_entry(endpoints: str, protocol: str = "HTTP") -> str:
+    """be.test with these endpoints (of its port `http`, which speaks `protocol`), YAML items indented by two or four."""
     return f"""apiVersion: networking.istio.io/v1
 kind: ServiceEntry
 metadata: {{name: be, namespace: fedgate}}
 spec:
   hosts: [be.test]
-  ports: [{{number: 80, name: http, protocol: HTTP}}]
+  ports: [{{number: 80, name: http, protocol: {protocol}}}]
   resolution: STATIC
   location: MESH_INTERNAL
   endpoints:
@@ -236,7 +260,7 @@ spec:
     hosts: ['*']
     tls: {{mode: SIMPLE, serverCertificate: {certificate}, privateKey: {key}}}
 ---
-{service_entry(endpoints)}---
+{service_entry(endpoints, ports.upstream)}---
 apiVersion: networking.istio.io/v1
 kind: VirtualService
 metadata: {{name: be, namespace: fedgate}}

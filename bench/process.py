@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import contextlib
+import http.client
 import os
 import re
 import signal
 import socket
 import subprocess
+import threading
 import time
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -41,6 +43,25 @@ class Pinned:
             with contextlib.suppress(subprocess.TimeoutExpired):
                 self._process.wait(0.05)
         raise RuntimeError(f"{self.name} does not listen on {address}:{port}:\n{self.log.read_text(errors='replace')[-2000:]}")
+
+    def wait_answering(self, port: int, host: str, *, seconds: float = 20) -> None:
+        """Returns when a GET / there is answered 200. Raises RuntimeError with the last answer and the end of the log when it never is."""
+        deadline, answer, waiting = time.monotonic() + seconds, "nothing", threading.Event()
+        while time.monotonic() < deadline and self._process.poll() is None:
+            connection = http.client.HTTPConnection("127.0.0.1", port, timeout=2)
+            try:
+                connection.request("GET", "/", headers={"host": host})
+                response = connection.getresponse()
+                answer = f"{response.status} {response.read(200)!r}"
+                if response.status == 200:
+                    return
+            except (OSError, http.client.HTTPException) as trouble:
+                answer = repr(trouble)
+            finally:
+                connection.close()
+            waiting.wait(0.05)
+        said = self.log.read_text(errors="replace")[-2000:]
+        raise RuntimeError(f"{self.name} does not answer 200 on port {port}, the last was {answer}:\n{said}")
 
     def tree(self) -> list[int]:
         """Pids of the process and all its descendants."""

@@ -1,4 +1,4 @@
-"""What the benchmarks are made with: the two C programs beside this file, compiled once, and the peers' programs."""
+"""What the benchmarks are made with: the C programs beside this file, compiled once, and the peers' programs."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ from pathlib import Path
 
 HERE = Path(__file__).parent
 BUILD = HERE.parent / "build" / "bench"
+LIBRARIES = {"handshakes": ("-lssl", "-lcrypto")}
 
 
 class Missing(Exception):
@@ -17,16 +18,21 @@ class Missing(Exception):
 
 
 def compiled(name: str) -> Path:
-    """The program made of `bench/NAME.c`; compiled anew when the source changed. Raises Missing without a C compiler."""
+    """The program made of `bench/NAME.c` (and wire.h); compiled anew when a source changed. Raises Missing without a C compiler, or
+    without a library's headers."""
     source = HERE / f"{name}.c"
-    digest = hashlib.sha256(source.read_bytes()).hexdigest()[:12]
+    digest = hashlib.sha256(source.read_bytes() + (HERE / "wire.h").read_bytes()).hexdigest()[:12]
     program = BUILD / f"{name}-{digest}"
     if not program.exists():
         compiler = shutil.which("cc") or shutil.which("gcc")
         if compiler is None:
-            raise Missing("no C compiler: the load generator and the backend are C (on Debian: apt-get install gcc libc6-dev)")
+            raise Missing("no C compiler: load generators and backends are C (on Debian: apt-get install gcc libc6-dev)")
         BUILD.mkdir(parents=True, exist_ok=True)
-        subprocess.run([compiler, "-O2", "-Wall", "-o", str(program), str(source)], check=True)
+        libraries = LIBRARIES.get(name, ())
+        made = subprocess.run([compiler, "-O2", "-Wall", "-o", str(program), str(source), *libraries], capture_output=True, text=True)
+        if made.returncode:
+            hint = " (on Debian: apt-get install libssl-dev)" if libraries else ""
+            raise Missing(f"{source.name} does not compile{hint}: {made.stderr.strip()[:500]}")
     return program
 
 
