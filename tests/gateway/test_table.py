@@ -149,7 +149,7 @@ def test_rewrites(match, rewrite, target, expected):
 @pytest.mark.parametrize(
     ("redirect", "scheme", "expected"),
     [
-        (Redirect(scheme="https"), b"http", "https://a.test/x?q=1"),
+        (Redirect(scheme="https"), b"http", "https://a.test:8080/x?q=1"),
         (Redirect(uri="/y"), b"http", "http://a.test:8080/y?q=1"),
         (Redirect(uri="/y?z"), b"http", "http://a.test:8080/y?z"),
         (Redirect(authority="b.test"), b"http", "http://b.test/x?q=1"),
