@@ -56,16 +56,8 @@ def begin(paths: Sequence[str]) -> Begun:
         Keeper(Path(state), spec.trust_domain, cluster=spec.cluster, dns_names=names),
         remembered=StateDirectory(Path(state)).load_remembered(),
     )
-    # No drain time is written in documents yet: the Snapshot's node has the default, and so has this.
-    settings = Settings(workers=spec.workers or len(os.sched_getaffinity(0)), drain_ms=drain_ms(), state_dir=state)
+    settings = Settings(workers=spec.workers or len(os.sched_getaffinity(0)), drain_ms=spec.drain_duration, state_dir=state)
     return Begun(plane, settings)
-
-
-def drain_ms() -> int:
-    """How long a gateway drains."""
-    from gateway.snapshot import Node as RunningNode
-
-    return RunningNode(name="", cluster="").drain_ms
 
 
 def the_node(paths: Sequence[str]) -> Document[Node]:

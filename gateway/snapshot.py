@@ -270,7 +270,7 @@ def validate(snapshot: Snapshot) -> list[str]:
             faults.append(f"{name}: is kept under a name that is not its own, {part_name(part)}")
         match part:
             case Listener():
-                if not 1 <= part.port <= 65535:
+                if not 1 <= part.port <= 65535 and not part.unix:
                     faults.append(f"{name}: port {part.port} is not in 1..65535")
                 faults += [
                     f"{name}: chain {chain.name} names table {chain.table!r}, which has no virtual host"

@@ -54,8 +54,9 @@ def credentials_not_found(view: View) -> Iterator[Finding]:
     for gateway in view.scope.gateways:
         places = tuple(dict.fromkeys((view.scope.client, gateway.namespace)))
         for index, server in enumerate(gateway.spec.servers):
-            name = server.tls.credential_name if server.tls else ""
-            if name and not any((place, name) in known for place in places):
+            for name in server.tls.named_secrets if server.tls else ():
+                if any((place, name) in known for place in places):
+                    continue
                 message = f"spec.servers[{index}].tls.credentialName: there is no Secret {name} in namespace {' or '.join(places)}; write it"
                 yield about(gateway, NOT_FOUND, Level.ERROR, message)
 

@@ -17,7 +17,8 @@ from federation.resources.message import Message
 from federation.resources.node import Defaults, Node
 from federation.resources.resources import Resources
 
-_FILE_FIELDS = ("server_certificate", "client_certificate", "private_key", "ca_certificates")
+_FILE_FIELDS = ("server_certificate", "client_certificate", "private_key", "ca_certificates", "ca_crl")
+_FILE_LISTS = ("tls_certificates",)  # of messages that have such fields
 
 
 @dataclass(frozen=True)
@@ -63,8 +64,11 @@ T = TypeVar("T", bound=Message)
 
 def with_located_files(tls: T, origin: Origin) -> T:
     """The TLS settings of a server or a rule, with their files located."""
-    names = [name for name in _FILE_FIELDS if getattr(tls, name, "")]
-    return tls.model_copy(update={name: located(getattr(tls, name), origin) for name in names}) if names else tls
+    update: dict[str, object] = {name: located(path, origin) for name in _FILE_FIELDS if (path := getattr(tls, name, ""))}
+    for name in _FILE_LISTS:
+        if several := getattr(tls, name, ()):
+            update[name] = tuple(with_located_files(each, origin) for each in several)
+    return tls.model_copy(update=update) if update else tls
 
 
 def files_named(resources: Resources) -> frozenset[str]:
@@ -82,4 +86,7 @@ def files_named(resources: Resources) -> frozenset[str]:
 
 
 def _files(tls: Message | None, origin: Origin) -> list[str]:
-    return [located(getattr(tls, name, ""), origin) for name in _FILE_FIELDS] if tls is not None else []
+    if tls is None:
+        return []
+    found = [located(getattr(tls, name, ""), origin) for name in _FILE_FIELDS]
+    return found + [path for name in _FILE_LISTS for each in getattr(tls, name, ()) for path in _files(each, origin)]

@@ -21,8 +21,9 @@ from federation.compile.routes import Reference
 from federation.compile.scope import scope
 from federation.compile.services import subject_of
 from federation.compile.status import Problem, Status, Subject, statuses
+from federation.resources.node import ForwardClientCert
 from gateway.secret import Secret
-from gateway.snapshot import AccessLog, Backend, Node, Part, Snapshot, part_name
+from gateway.snapshot import AccessLog, Backend, Node, Overload, Part, Snapshot, part_name
 
 
 @dataclass(frozen=True)
@@ -200,4 +201,18 @@ def _node(inputs: Inputs) -> Node:
         defaults=spec.defaults.value,
         access_log=AccessLog(located(spec.access_log.path, node.origin), spec.access_log.format.value),
         outbound=spec.outbound_traffic_policy.value,
+        trusted_proxies=spec.gateway_topology.num_trusted_proxies,
+        client_cert=_client_cert(spec.gateway_topology.forward_client_cert_details),
+        drain_ms=spec.drain_duration,
+        overload=Overload(
+            connections=spec.overload.max_connections or 0,
+            memory_mb=spec.overload.max_memory_mb or 0,
+            lag_ms=spec.overload.max_lag or 0,
+        ),
     )
+
+
+def _client_cert(written: ForwardClientCert) -> str:
+    """Istio's gateways set it afresh unless told otherwise."""
+    chosen = ForwardClientCert.SANITIZE_SET if written is ForwardClientCert.UNDEFINED else written
+    return str(chosen.value)

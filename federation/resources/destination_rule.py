@@ -21,6 +21,7 @@ from federation.resources.checks import (
 )
 from federation.resources.message import Fault, Message
 from federation.resources.scalars import Flag, Milliseconds, Whole, choice_reader
+from federation.resources.server_tls import SecretName, secret_name_faults
 from federation.resources.virtual_service import PortSelector
 
 
@@ -154,13 +155,12 @@ class OutlierDetection(Message):
 
 
 class ClientTLSSettings(Message):
-    later = ("caCrl",)
-
     mode: _Mode = ClientTlsMode.DISABLE
     client_certificate: str = ""
     private_key: str = ""
     ca_certificates: str = ""
-    credential_name: str = ""
+    ca_crl: str = ""
+    credential_name: SecretName = ""
     subject_alt_names: tuple[str, ...] = ()
     sni: str = ""
     insecure_skip_verify: Flag = False
@@ -177,8 +177,11 @@ class ClientTLSSettings(Message):
                 names = ", ".join([*written, *(["credentialName"] if self.credential_name else [])])
                 yield from warning((), f"mode {self.mode.value} does not use {names}; remove them, or write SIMPLE or MUTUAL")
             return
-        if "://" in self.credential_name:
-            yield Fault(("credentialName",), "a credentialName with a scheme is not supported yet; write the Secret's name")
+        yield from secret_name_faults("credentialName", self.credential_name)
+        if self.ca_crl and (self.credential_name or self.insecure_skip_verify):
+            other = "the Secret's `ca.crl` (or `crl`) is the list" if self.credential_name else "nothing is verified"
+            text = f"caCrl goes with files; here {other}; remove it"
+            yield Fault(("caCrl",), text)
         if self.insecure_skip_verify and (self.ca_certificates or self.subject_alt_names):
             yield Fault(
                 ("insecureSkipVerify",), "insecureSkipVerify excludes caCertificates and subjectAltNames; keep those, it is safer"

@@ -197,10 +197,13 @@ TLS_TYPE = "kubernetes.io/tls"
 CERTIFICATE_KEYS = ("tls.crt", "cert")
 PRIVATE_KEY_KEYS = ("tls.key", "key")
 CA_KEYS = ("ca.crt", "cacert")
+CRL_KEYS = ("ca.crl", "crl")
+OCSP_KEY = "tls.ocsp-staple"
 
 
 class Secret(Message):
-    """Certificates and keys by the names that Istio looks for: tls.crt+tls.key or cert+key, ca.crt or cacert. Prints nothing of them."""
+    """Certificates and keys by the names that Istio looks for: tls.crt+tls.key or cert+key, ca.crt or cacert, ca.crl or crl. Prints
+    nothing of them."""
 
     passed_over = ("immutable",)
 
@@ -217,6 +220,8 @@ class Secret(Message):
         for names, text in ((CERTIFICATE_KEYS, certificate), (CA_KEYS, ca)):
             if text and "-----BEGIN CERTIFICATE-----" not in text:
                 yield Fault(self._where(names), "is no PEM certificate; it begins with -----BEGIN CERTIFICATE-----")
+        if self.crl and "-----BEGIN X509 CRL-----" not in self.crl:
+            yield Fault(self._where(CRL_KEYS), "is no PEM revocation list; it begins with -----BEGIN X509 CRL-----")
         if key is not None and certificate and b"PRIVATE KEY-----" not in key.reveal():
             yield Fault(self._where(PRIVATE_KEY_KEYS), "is no PEM private key; it begins with -----BEGIN PRIVATE KEY-----")
 
@@ -249,3 +254,14 @@ class Secret(Message):
         """The PEM bundle of authorities, "" when there is none."""
         found = self._first(CA_KEYS)
         return found.reveal().decode("utf-8", "replace") if found else ""
+
+    @property
+    def crl(self) -> str:
+        """The PEM revocation lists, "" when there are none."""
+        found = self._first(CRL_KEYS)
+        return found.reveal().decode("utf-8", "replace") if found else ""
+
+    @property
+    def staple(self) -> bool:
+        """It holds an OCSP answer to be stapled."""
+        return self._first((OCSP_KEY,)) is not None

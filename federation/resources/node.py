@@ -11,7 +11,7 @@ from pydantic import BeforeValidator
 from discovery.model import Locality, Protocol
 from federation.resources.checks import duplicates, fault, host_fault, is_ip, is_label, range_fault
 from federation.resources.message import Fault, Message
-from federation.resources.scalars import Address, HostPort, Place, Whole, choice_reader
+from federation.resources.scalars import Address, HostPort, Milliseconds, Place, Whole, choice_reader, parse_duration
 from federation.resources.service_entry import ServicePort
 
 MOST_WORKERS = (
@@ -89,6 +89,59 @@ class AccessLog(Message):
     format: Annotated[LogFormat, BeforeValidator(choice_reader(LogFormat))] = LogFormat.TEXT
 
 
+class ForwardClientCert(enum.Enum):
+    """What becomes of x-forwarded-client-cert (Istio's ForwardClientCertDetails)."""
+
+    UNDEFINED = "UNDEFINED"  # as SANITIZE_SET
+    SANITIZE = "SANITIZE"
+    FORWARD_ONLY = "FORWARD_ONLY"
+    APPEND_FORWARD = "APPEND_FORWARD"
+    SANITIZE_SET = "SANITIZE_SET"
+    ALWAYS_FORWARD_ONLY = "ALWAYS_FORWARD_ONLY"
+
+
+class ProxyProtocol(Message):
+    """Nothing is to be said of it: `proxyProtocol: {}` asks for the header on every connection to a Gateway's server."""
+
+
+class Topology(Message):
+    """What stands before this gateway (Istio's ProxyConfig.Topology)."""
+
+    num_trusted_proxies: Whole = 0
+    forward_client_cert_details: Annotated[ForwardClientCert, BeforeValidator(choice_reader(ForwardClientCert))] = (
+        ForwardClientCert.UNDEFINED
+    )
+    proxy_protocol: ProxyProtocol | None = None
+
+    def faults(self) -> Iterator[Fault]:
+        yield from fault(("numTrustedProxies",), range_fault(self.num_trusted_proxies, 0, 2**32 - 1))
+
+
+_NEVER = "never"
+
+
+def _limit(value: object) -> object:
+    return -1 if value == _NEVER else value
+
+
+Limit = Annotated[Whole | None, BeforeValidator(_limit)]
+"""A number, `never`, or None for the built-in one."""
+
+
+class Overload(Message):
+    """When a worker sheds. max_lag: how late its loop may be."""
+
+    max_connections: Limit = None
+    max_memory_mb: Limit = None
+    max_lag: Annotated[int | None, BeforeValidator(lambda value: -1 if value in (_NEVER, -1) else parse_duration(value))] = None
+
+    def faults(self) -> Iterator[Fault]:
+        named = {"maxConnections": self.max_connections, "maxMemoryMb": self.max_memory_mb, "maxLag": self.max_lag}
+        for name, value in named.items():
+            if value is not None and value < 1 and value != -1:
+                yield Fault((name,), f"{name} is 1 or more, or `never`; leave it out for the built-in limit")
+
+
 class DnsService(Message):
     """A service found in DNS. srv: an SRV name (its targets and ports, by TTL); names: A and AAAA names; neither: `host` itself."""
 
@@ -136,7 +189,8 @@ class Source(Message):
 
 
 class Node(Message):
-    """Only cluster is required. network "": the cluster's name. workers None: one per core."""
+    """Only cluster is required. network "": the cluster's name. workers None: one per core. drain_duration: what connections have to
+    end in once the gateway stops; 45 s is Istio's."""
 
     later = ("vips", "resources", "publish", "shared")
 
@@ -154,6 +208,9 @@ class Node(Message):
         OutboundMode.REGISTRY_ONLY
     )
     access_log: AccessLog = AccessLog()
+    gateway_topology: Topology = Topology()
+    overload: Overload = Overload()
+    drain_duration: Milliseconds = 45_000
     sources: tuple[Source, ...] = ()
 
     def faults(self) -> Iterator[Fault]:

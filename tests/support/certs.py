@@ -16,7 +16,7 @@ from dataclasses import dataclass, field
 
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
-from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.hazmat.primitives.asymmetric import ec, rsa
 from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 
 from gateway.secret import Secret
@@ -31,6 +31,11 @@ BOTH = (ExtendedKeyUsageOID.SERVER_AUTH, ExtendedKeyUsageOID.CLIENT_AUTH)
 def _key(name: str) -> ec.EllipticCurvePrivateKey:
     """One key a name; `name` only tells keys apart."""
     return ec.generate_private_key(ec.SECP256R1())
+
+
+@functools.cache
+def _rsa_key(name: str) -> rsa.RSAPrivateKey:
+    return rsa.generate_private_key(65537, 2048)
 
 
 def gateway_id(trust_domain: str) -> str:
@@ -109,11 +114,13 @@ class Authority:
         usages: tuple[x509.ObjectIdentifier, ...] = BOTH,
         certify: bool = False,
         label: str = "",
+        of_rsa: bool = False,
     ) -> Leaf:
         """A leaf with these SANs: `scheme://…` becomes a URI, an address an IP, anything else a DNS name. certify: its key usage
         (wrongly) says keyCertSign. label: tells keys of equal names apart, and is CertificateRef.name."""
         title = label or (names[0] if names else "nobody")
-        key = _key(f"leaf {self.name} {title} {names}")
+        made = _rsa_key if of_rsa else _key
+        key = made(f"leaf {self.name} {title} {names}")
         # SPIFFE leaves have no subject, and then the SAN is critical (RFC 5280 section 4.1.2.6).
         spiffe = any(name.startswith("spiffe://") for name in names)
         builder = _builder(x509.Name([]) if spiffe else _subject(title), self, key, valid)
@@ -125,6 +132,15 @@ class Authority:
             builder = builder.add_extension(x509.SubjectAlternativeName([_san(n) for n in names]), critical=spiffe)
         certificate = builder.sign(self.key, hashes.SHA256())
         return Leaf(certificate, _pem(certificate) + self.above, _secret(key), title)
+
+    def crl(self, *revoked: Leaf | Authority, until: datetime.datetime = NOW + 24 * HOUR) -> str:
+        """Its revocation list, PEM, with the serial numbers of these."""
+        builder = x509.CertificateRevocationListBuilder().issuer_name(self.certificate.subject)
+        builder = builder.last_update(NOW - 2 * HOUR).next_update(until)
+        for each in revoked:
+            entry = x509.RevokedCertificateBuilder().serial_number(each.certificate.serial_number).revocation_date(NOW - HOUR)
+            builder = builder.add_revoked_certificate(entry.build())
+        return builder.sign(self.key, hashes.SHA256()).public_bytes(serialization.Encoding.PEM).decode()
 
     def expired(self, *names: str) -> Leaf:
         return self.leaf(*names, valid=(NOW - 48 * HOUR, NOW - HOUR), label=f"expired {names[0]}")
@@ -152,8 +168,11 @@ def self_signed(*names: str) -> Leaf:
     return Leaf(certificate, _pem(certificate), _secret(alone.key), "self-signed")
 
 
+_Key = ec.EllipticCurvePrivateKey | rsa.RSAPrivateKey
+
+
 def _builder(
-    subject: x509.Name, issuer: Authority, key: ec.EllipticCurvePrivateKey, valid: tuple[datetime.datetime, datetime.datetime]
+    subject: x509.Name, issuer: Authority, key: _Key, valid: tuple[datetime.datetime, datetime.datetime]
 ) -> x509.CertificateBuilder:
     issuer_key = issuer.key.public_key()
     return (
@@ -191,6 +210,6 @@ def _pem(certificate: x509.Certificate) -> str:
     return certificate.public_bytes(serialization.Encoding.PEM).decode()
 
 
-def _secret(key: ec.EllipticCurvePrivateKey) -> Secret:
+def _secret(key: _Key) -> Secret:
     form = serialization.PrivateFormat.PKCS8
     return Secret(key.private_bytes(serialization.Encoding.PEM, form, serialization.NoEncryption()))

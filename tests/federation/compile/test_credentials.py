@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import pytest
-from certs import NOW, Authority
+from certs import HOUR, NOW, Authority
 
 from federation.compile import credentials as given
 from federation.compile.credentials import Credentials, FileContent
@@ -76,9 +76,58 @@ def test_files_are_those_that_plane_read() -> None:
     assert "PRIVATE" not in repr(found)
 
 
-def test_the_ca_is_in_the_secret_or_in_its_cacert_twin() -> None:
-    assert given.ca_of_secret(held(web=secret(ca_crt=CA.pem)), ("edge",), "web") == CA.pem
-    twin = held(**{"web": secret(tls_crt="x"), "web-cacert": secret(cacert=CA.pem)})
-    assert given.ca_of_secret(twin, ("edge",), "web") == CA.pem
-    with pytest.raises(TrustError, match="no CA found"):
-        given.ca_of_secret(held(web=secret(tls_crt="x")), ("edge",), "web")
+def authorities(found: Credentials, name: str = "web", **options: bool) -> given.Authorities:
+    return given.authorities_of_secret(found, ("edge",), name, NOW, **options)
+
+
+def test_the_ca_is_in_the_cacert_twin_or_in_the_secret() -> None:
+    assert authorities(held(web=secret(ca_crt=CA.pem))).ca == CA.pem
+    other = Authority("other ca").pem
+    twin = held(**{"web": secret(ca_crt=other), "web-cacert": secret(cacert=CA.pem)})
+    assert authorities(twin).ca == CA.pem  # as in Istio, the twin comes first
+    assert authorities(twin, alone=True).ca == other
+    with pytest.raises(TrustError, match="neither secret web-cacert nor web has"):
+        authorities(held(web=secret(tls_crt="x")))
+    with pytest.raises(TrustError, match="secret web has not"):
+        authorities(held(**{"web-cacert": secret(cacert=CA.pem)}), alone=True)
+
+
+@pytest.mark.parametrize("name", ["ca_crl", "crl"])
+def test_revocation_lists_are_beside_the_ca(name: str) -> None:
+    found = authorities(held(web=secret(ca_crt=CA.pem, **{name: "# a remark\n" + CA.crl(WEB) + CA.crl()})))
+    assert found.crl.count("BEGIN X509 CRL") == 2
+    assert "remark" not in found.crl
+    assert not found.notes
+
+
+def test_a_revocation_list_that_is_over_is_a_warning_and_a_damaged_one_refused() -> None:
+    old = authorities(held(web=secret(ca_crt=CA.pem, crl=CA.crl(until=NOW - HOUR))))
+    assert [note[0] for note in old.notes] == ["RevocationListExpired"]
+    assert "BEGIN X509 CRL" in old.crl
+    with pytest.raises(TrustError, match="no revocation list in it"):
+        authorities(held(web=secret(ca_crt=CA.pem, crl="hello")))
+    lines = CA.crl().splitlines()
+    with pytest.raises(TrustError, match="list 1 of 1 is damaged"):
+        authorities(held(web=secret(ca_crt=CA.pem, crl="\n".join([lines[0], lines[2], lines[-1]]))))
+
+
+def test_authorities_of_files() -> None:
+    files = {"/ca": FileContent(CA.pem.encode()), "/crl": FileContent(CA.crl(WEB).encode())}
+    found = given.authorities_of_files(Credentials(files=files), "/ca", "/crl", NOW)
+    assert (found.ca, found.crl) == (CA.pem, files["/crl"].data.decode())
+    assert given.authorities_of_files(Credentials(files=files), "/ca", "", NOW).crl == ""
+    with pytest.raises(TrustError, match="file /ca: has no revocation list"):
+        given.authorities_of_files(Credentials(files=files), "/ca", "/ca", NOW)
+
+
+def test_the_kind_of_a_key_is_known() -> None:
+    rsa = CA.leaf("rsa.example", of_rsa=True)
+    assert given.load(rsa.chain.encode(), rsa.key.reveal(), "here", NOW).kind == "RSA"
+    assert given.load(WEB.chain.encode(), WEB.key.reveal(), "here", NOW).kind == "ECDSA"
+
+
+def test_an_ocsp_answer_is_said_not_to_be_sent() -> None:
+    data = secret(tls_crt=WEB.chain, tls_key=WEB.key.reveal())
+    stapled = SecretDocument(data={**data.data, "tls.ocsp-staple": Secret(b"x")})
+    loaded = given.certificate_of_secret(held(web=stapled), ("edge",), "web", NOW)
+    assert [note[0] for note in loaded.notes] == ["OcspStapleNotSent"]

@@ -8,6 +8,9 @@ from federation.resources.gateway import ServerTlsMode, TlsProtocol
 
 PORT = "port: {number: 80, name: http, protocol: HTTP}"
 HTTPS = "port: {number: 443, name: https, protocol: HTTPS}"
+TLS = "port: {number: 443, name: tls, protocol: TLS}"
+TCP = "port: {number: 5432, name: tcp, protocol: TCP}"
+UNIX_PORT = "port: {number: 0, name: http, protocol: HTTP}"
 
 
 def server(rest: str) -> str:
@@ -58,54 +61,58 @@ def test_a_gateway_as_istio_users_write_it():
         (f"{PORT}\nhosts: [a_b/x.y]", "hosts[0]", "namespace"),
         (f"{PORT}\nhosts: [/x.y]", "hosts[0]", "namespace"),
         (f"{PORT}\nhosts: [a.b]\nbind: gw.example", "bind", "no IP"),
-        (f"{PORT}\nhosts: [a.b]\nbind: unix:///run/x", "bind", "not supported yet"),
-        (f"{PORT}\nhosts: [a.b]\ndefaultEndpoint: 127.0.0.1:1", "defaultEndpoint", "not supported yet"),
+        (f"{UNIX_PORT}\nhosts: [a.b]\nbind: unix://run/x", "bind", "names no unix socket"),
+        (f"{UNIX_PORT}\nhosts: [a.b]\nbind: unix:///run/x/", "bind", "names no unix socket"),
+        (f"{UNIX_PORT}\nhosts: [a.b]\nbind: unix://@", "bind", "names no unix socket"),
+        (f"{UNIX_PORT}\nhosts: [a.b]\nbind: unix:///{'x' * 107}", "bind", "too long"),
+        (f"{PORT}\nhosts: [a.b]\nbind: unix:///run/x", "port.number", "write 0 instead of 80"),
         (f"{PORT}\nhosts: [a.b]\nhots: [a]", "hots", "did you mean `hosts`"),
         ("port: {number: 70000, name: a, protocol: HTTP}\nhosts: [a.b]", "port.number", "1..65535"),
         ("port: {number: 0, name: a, protocol: HTTP}\nhosts: [a.b]", "port.number", "1..65535"),
         ("port: {number: 80, name: '', protocol: HTTP}\nhosts: [a.b]", "port.name", "empty"),
         ("port: {number: 80, name: a, protocol: HTTP, targetPort: 8}\nhosts: [a.b]", "port.targetPort", "no meaning"),
-        ("port: {number: 80, name: a, protocol: TCP}\nhosts: [a.b]", "port.protocol", "`TCP` is not supported yet"),
-        ("port: {number: 80, name: a, protocol: TLS}\nhosts: [a.b]", "port.protocol", "`TLS` is not supported yet"),
-        ("port: {number: 80, name: a, protocol: MONGO}\nhosts: [a.b]", "port.protocol", "`MONGO` is not supported yet"),
+        ("port: {number: 80, name: a, protocol: UDP}\nhosts: [a.b]", "port.protocol", "`UDP` is not carried by a gateway"),
+        ("port: {number: 80, name: a, protocol: UNKNOWN}\nhosts: [a.b]", "port.protocol", "not carried"),
         ("port: {number: 80, name: a, protocol: HTTQ}\nhosts: [a.b]", "port.protocol", "did you mean `HTTP"),
         (f"{HTTPS}\nhosts: [a.b]", "tls", "needs `tls`"),
-        (f"{HTTPS}\nhosts: [a.b]\ntls: {{credentialName: a}}", "tls.mode", "`PASSTHROUGH` is not supported yet"),
+        (f"{TLS}\nhosts: [a.b]", "tls", "needs `tls`"),
         (f"{PORT}\nhosts: [a.b]\ntls: {{mode: SIMPLE, credentialName: a}}", "tls", "no TLS settings but httpsRedirect"),
         (f"{PORT}\nhosts: [a.b]\ntls: {{serverCertificate: a}}", "tls", "no TLS settings but httpsRedirect"),
+        (f"{TCP}\nhosts: [a.b]\ntls: {{mode: SIMPLE, credentialName: a}}", "tls", "write protocol TLS"),
     ],
 )
 def test_mistakes_of_a_server(rest, path, part):
     assert_one_error("Gateway", server(rest), f"spec.servers[0].{path}", part)
 
 
+@pytest.mark.parametrize("protocol", ["HTTP", "HTTP2", "GRPC", "GRPC-Web", "grpc-web", "TCP", "MONGO", "Mongo", "REDIS", "MYSQL"])
+def test_protocols_that_need_no_tls(protocol):
+    found = spec("Gateway", server(f"port: {{number: 80, name: a, protocol: {protocol}}}\nhosts: ['*']")).servers[0]
+    assert found.port.protocol is (Protocol.TCP if protocol in ("REDIS", "MYSQL") else Protocol(protocol.upper()))
+    assert not found.secure
+
+
+@pytest.mark.parametrize(("bind", "unix"), [("unix:///run/gw.sock", True), ("unix://@gw", True), ("'::1'", False)])
+def test_where_a_server_listens(bind, unix):
+    port = UNIX_PORT if unix else PORT
+    assert spec("Gateway", server(f"{port}\nhosts: [a.b]\nbind: {bind}")).servers[0].on_unix is unix
+
+
 @pytest.mark.parametrize(
-    ("tls", "path", "part"),
+    ("settings", "protocol", "through"),
     [
-        ("mode: PASSTHROUGH", ".mode", "`PASSTHROUGH` is not supported yet"),
-        ("mode: AUTO_PASSTHROUGH", ".mode", "`AUTO_PASSTHROUGH` is not supported yet"),
-        ("mode: OPTIONAL_MUTUAL", ".mode", "`OPTIONAL_MUTUAL` is not supported yet"),
-        ("mode: SIMPEL", ".mode", "did you mean `SIMPLE`"),
-        ("mode: SIMPLE, serverCertificate: a.pem", "", "`privateKey` is missing"),
-        ("mode: SIMPLE, privateKey: a.key", "", "`serverCertificate` is missing"),
-        ("mode: SIMPLE, credentialName: a, serverCertificate: a.pem", "", "keep one"),
-        ("mode: SIMPLE, credentialName: 'kubernetes://a'", ".credentialName", "not supported yet"),
-        ("mode: MUTUAL, serverCertificate: a.pem, privateKey: a.key", "", "`caCertificates`"),
-        ("mode: ISTIO_MUTUAL, credentialName: a", "", "gateway's own certificate"),
-        (
-            "mode: SIMPLE, credentialName: a, minProtocolVersion: TLSV1_3, maxProtocolVersion: TLSV1_2",
-            ".maxProtocolVersion",
-            "below",
-        ),
-        ("mode: SIMPLE, credentialName: a, minProtocolVersion: TLS1", ".minProtocolVersion", "must be one of"),
-        ("mode: SIMPLE, credentialName: a, cipherSuites: [x]", ".cipherSuites", "not supported yet"),
-        ("mode: SIMPLE, credentialName: a, verifyCertificateHash: [x]", ".verifyCertificateHash", "not supported yet"),
-        ("mode: SIMPLE, credentialName: a, caCrl: x", ".caCrl", "not supported yet"),
-        ("mode: SIMPLE, credentialNames: [a, b], credentialName: a", ".credentialNames", "not supported yet"),
+        ("mode: PASSTHROUGH", "TLS", True),
+        ("mode: AUTO_PASSTHROUGH", "TLS", True),
+        ("mode: PASSTHROUGH", "HTTPS", True),
+        ("minProtocolVersion: TLSV1_2", "HTTPS", True),
+        ("mode: OPTIONAL_MUTUAL, credentialName: a", "TLS", False),
+        ("httpsRedirect: true", "HTTP", False),
+        ("mode: PASSTHROUGH", "HTTP", False),
     ],
 )
-def test_mistakes_of_tls(tls, path, part):
-    assert_one_error("Gateway", server(f"{HTTPS}\nhosts: [a.b]\ntls: {{{tls}}}"), f"spec.servers[0].tls{path}", part)
+def test_what_passes_through(settings, protocol, through):
+    text = f"port: {{number: 443, name: a, protocol: {protocol}}}\nhosts: [a.b]\ntls: {{{settings}}}"
+    assert spec("Gateway", server(text)).servers[0].passthrough is through
 
 
 def test_a_gateway_without_servers_and_with_one_port_name_twice():
@@ -116,9 +123,20 @@ def test_a_gateway_without_servers_and_with_one_port_name_twice():
     assert_one_error("Gateway", f"selector: {{'a b': c}}\n{server(PORT)}\n  hosts: [a.b]", "spec.selector.a b", "no label key")
 
 
-def test_warnings():
-    old = server(f"{HTTPS}\nhosts: [a.b]\ntls: {{mode: SIMPLE, credentialName: a, minProtocolVersion: TLSV1_0}}")
-    assert "not secure" in warnings("Gateway", old)["spec.servers[0].tls.minProtocolVersion"]
-    circle = server(f"{HTTPS}\nhosts: [a.b]\ntls: {{mode: SIMPLE, credentialName: a, httpsRedirect: true}}")
-    assert "circle" in warnings("Gateway", circle)["spec.servers[0].tls.httpsRedirect"]
-    assert errors("Gateway", old) == errors("Gateway", circle) == {}
+@pytest.mark.parametrize(
+    ("rest", "path", "part"),
+    [
+        (f"{HTTPS}\nhosts: [a.b]\ntls: {{httpsRedirect: false}}", "tls.mode", "means PASSTHROUGH"),
+        (f"{HTTPS}\nhosts: [a.b]\ntls: {{mode: SIMPLE, credentialName: a, httpsRedirect: true}}", "tls.httpsRedirect", "circle"),
+        (f"{PORT}\nhosts: [a.b]\ndefaultEndpoint: 127.0.0.1:1", "defaultEndpoint", "does nothing"),
+    ],
+)
+def test_warnings(rest, path, part):
+    assert errors("Gateway", server(rest)) == {}
+    assert part in warnings("Gateway", server(rest))[f"spec.servers[0].{path}"]
+
+
+def test_a_servers_name_twice_is_a_warning():
+    twice = f"servers:\n- {PORT}\n  hosts: [a.b]\n  name: x\n- {TCP}\n  hosts: [a.b]\n  name: x"
+    assert "used twice" in warnings("Gateway", twice)["spec.servers[1].name"]
+    assert errors("Gateway", twice) == {}

@@ -81,9 +81,9 @@ def test_dns_and_selected_and_unix():
         (f"{STATIC}workloadSelector: {{labels: {{a: '*'}}}}", "workloadSelector.labels.a", "no wildcards"),
         (f"{STATIC}endpoints: [{{address: 10.0.0.1}}]\nexportTo: [x]", "exportTo[0]", "not supported yet"),
         (
-            "hosts: [a.b]\nresolution: DNS\nports: [{number: 1, name: a, protocol: TCP}]",
+            "hosts: [a.b]\nresolution: DNS\nports: [{number: 1, name: a, protocol: UDP}]",
             "ports[0].protocol",
-            "`TCP` is not supported yet",
+            "`UDP` is not carried",
         ),
         ("hosts: [a.b]\nresolution: DNS\nports: [{number: 0, name: a, protocol: HTTP}]", "ports[0].number", "1..65535"),
         ("hosts: [a.b]\nresolution: DNS\nports: [{number: 1, name: a_b, protocol: HTTP}]", "ports[0].name", "no port name"),
