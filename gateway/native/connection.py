@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import msgspec
 
+from gateway.native.targets import Targets
 from gateway.snapshot import FilterChain, Inbound, Listener
 
 
@@ -17,12 +18,14 @@ class ClientCertificate(msgspec.Struct, frozen=True):
 
 
 class ConnectionContext(msgspec.Struct, frozen=True):
-    """Made by the listener once the connection is ready to carry HTTP; the same for all its requests.
+    """Made by the listener once the connection is ready to carry HTTP, or to be relayed; the same for all its requests.
 
     inbound: set on EAST_WEST, and then names the backend whatever the requests' Host; else `table` names the route table.
     scheme: "http" or "https". identity: the client's SPIFFE id, proven in the handshake; "" otherwise.
     alpn: what the handshake agreed on; "" = nothing, or plain text.
-    peer, local: `IP:PORT` (v6 in brackets) of the client and of the accepted socket; `peer_address` is the bare IP.
+    peer, local: `IP:PORT` (v6 in brackets) of the client and of the accepted socket, or what a PROXY header said of them; of unix sockets
+    the listener's address for both, as Envoy writes it. peer_address, local_address: the bare IPs, "" for unix sockets.
+    tcp: set = it carries no HTTP and is relayed there (`native/tcp`).
     """
 
     listener: Listener
@@ -38,3 +41,5 @@ class ConnectionContext(msgspec.Struct, frozen=True):
     local: str = ""
     tls_version: str = ""
     alpn: str = ""
+    local_address: str = ""
+    tcp: Targets | None = None

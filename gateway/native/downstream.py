@@ -7,9 +7,11 @@ exchange and upload. When the worker drains, a connection that waits for a reque
 from __future__ import annotations
 
 from gateway.errors import GatewayError, RequestTimeout
+from gateway.native import http2_server
 from gateway.native.codec.events import RequestHead
 from gateway.native.codec.h1 import ServerCodec
 from gateway.native.connection import ConnectionContext
+from gateway.native.exchange import NO_HEAD
 from gateway.native.http1 import Http1Exchange
 from gateway.native.reactor import DeadlineExceeded, Strand, suspend
 from gateway.native.replies import refusal, reply
@@ -17,6 +19,9 @@ from gateway.native.runtime import Runtime
 from gateway.native.stream import Stream
 from gateway.snapshot import ListenerKind
 
+# What no HTTP/1 parser takes: the client knows that HTTP/2 is spoken here (RFC 9113 section 3.3). On every port in clear text, as Envoy's
+# codec_type AUTO.
+_PRIOR_KNOWLEDGE = http2_server.PREFACE[:18]
 IDLE = 3600.0  # seconds between requests: Envoy's and Istio's HTTP idle timeout
 HEAD = 60.0  # seconds from a head's first byte to its last: nginx's client_header_timeout
 _LINGER = 1.0  # seconds in which what a refused client still sends is read, so that a reset does not take the answer from it
@@ -29,6 +34,9 @@ async def serve(strand: Strand, stream: Stream, context: ConnectionContext, runt
     Raises OSError and DeadlineExceeded when the connection ends so. Interrupted at any wait, nothing is left behind."""
     if context.listener.kind is ListenerKind.HEALTH:
         await _readiness(strand, stream, runtime)
+        return
+    if context.alpn == "h2":
+        await http2_server.serve(strand, stream, context, runtime, data)
         return
     exchange = Http1Exchange(strand, stream, context, runtime)
     runtime.connections.add(exchange)
@@ -59,14 +67,17 @@ async def serve(strand: Strand, stream: Stream, context: ConnectionContext, runt
                     elif came is not None:
                         return
             except (GatewayError, DeadlineExceeded) as error:
+                if exchange.head is NO_HEAD and codec.buffer.startswith(_PRIOR_KNOWLEDGE) and not context.alpn:
+                    break
                 await _refuse(exchange, error)
                 return
             if not await exchange.run(head):
-                break
-        await _linger(exchange)
+                await _linger(exchange)
+                return
     finally:
         runtime.connections.discard(exchange)
         exchange.close()
+    await http2_server.serve(strand, stream, context, runtime, codec.buffer)
 
 
 async def _refuse(exchange: Http1Exchange, error: GatewayError | DeadlineExceeded) -> None:

@@ -10,7 +10,7 @@ from __future__ import annotations
 import gc
 import random
 import time
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable, Coroutine, Iterable
 from typing import Any
 
 import structlog
@@ -18,6 +18,7 @@ import trio
 
 from discovery.watch import Watchable
 from gateway.engine import Applied, Confirmed, Report, Statistics
+from gateway.native import tcp
 from gateway.native.accesslog import FLUSH
 from gateway.native.confirm import Confirmations
 from gateway.native.connection import ConnectionContext
@@ -25,6 +26,7 @@ from gateway.native.downstream import serve
 from gateway.native.host import Host
 from gateway.native.listener import Listeners
 from gateway.native.observe import BOUNDS, Observer
+from gateway.native.overload import OverloadMonitor
 from gateway.native.pool import Dialer
 from gateway.native.reactor import NEVER, Reactor, Strand
 from gateway.native.runtime import Runtime
@@ -76,6 +78,7 @@ class NativeEngine:
         self._tables = Tables()
         dialer = Dialer(self.reactor, self._contexts)
         self.runtime = Runtime(self.reactor, dialer, self._observer, states=self._upstreams.states, random=rng)
+        self.overload = self.runtime.overload = OverloadMonitor(self.reactor, workers=self._shared.workers)
         self._confirmations = Confirmations(dialer, self._confirmed)
         self._listeners = Listeners(self.reactor, self._shared, serve=self._serve, handoff=handoff or _nobody)
 
@@ -100,8 +103,9 @@ class NativeEngine:
         try:
             async with trio.open_nursery() as nursery:
                 await nursery.start(reactor.run)
-                reactor.at_turn_end += [self._observer.turn_ended, self._sync]
+                reactor.at_turn_end += [self.runtime.unflushed.flush, self._observer.turn_ended, self._sync]
                 _Repeated(reactor, TICK, self._tick)
+                self.overload.start()
                 _Repeated(reactor, FLUSH, lambda: self._observer.tick(reactor.now))
                 self._observer.tick(reactor.clock())
                 await self._apply(snapshots.value)
@@ -119,9 +123,11 @@ class NativeEngine:
             self._observer.close()
             self._report_all()
 
-    def _serve(self, strand: Strand, stream: Stream, context: ConnectionContext) -> Coroutine[None, Any, None]:
+    def _serve(self, strand: Strand, stream: Stream, context: ConnectionContext, data: bytes) -> Coroutine[None, Any, None]:
         # Not async itself: each coroutine in the chain is passed through at every step of the connection.
-        return serve(strand, stream, context, self.runtime)
+        if context.tcp is not None:
+            return tcp.serve(strand, stream, context, self.runtime, data)
+        return serve(strand, stream, context, self.runtime, data)
 
     async def _follow_snapshots(self, snapshots: Watchable[Snapshot], seen: int) -> None:
         while True:
@@ -157,16 +163,22 @@ class NativeEngine:
         if faults:
             self._say(Applied(self._snapshot.version if self.runtime.ready else "", tuple(faults)))
             return
-        # Backends first: a table must not name one that has no state yet.
-        for host in self._upstreams.apply(snapshot, self.reactor.clock()):
-            if host.pool is not None:
-                host.pool.close()
+        # Backends first: a table must not name one that has no state yet. In slices too: 5,000 backends take 0.3 s.
+        began = self.reactor.clock()
+        for hosts in self._upstreams.prepare(snapshot, began):
+            _close_pools(hosts)
+            if self.reactor.clock() - began > _SLICE:
+                await trio.lowlevel.checkpoint()
+                began = self.reactor.clock()
+        _close_pools(self._upstreams.finish(snapshot, self.reactor.clock()))
         self.runtime.tables = self._tables.tables
         self.runtime.inbounds = {part.sni: part for part in snapshot.parts.values() if isinstance(part, Inbound)}
         self._snapshot = snapshot
         trouble = list(self._listen(snapshot))
         if snapshot.node is not None:
             trouble += self._observer.configure(snapshot.node)
+            self.overload.configure(snapshot.node.overload)
+            self._listeners.limit(snapshot.node.overload.connections)
         self.runtime.ready = True
         self._say(Applied(snapshot.version, tuple(trouble)))
 
@@ -225,7 +237,7 @@ class NativeEngine:
     def _close_idle(self, began: float) -> None:
         now = self.reactor.clock()
         for exchange in list(self.runtime.connections):
-            if not exchange.busy and not exchange.codec.buffer and now - max(began, exchange.began) >= _IDLE_IN_DRAIN:
+            if not exchange.busy and not exchange.unread and now - max(began, exchange.began) >= _IDLE_IN_DRAIN:
                 exchange.strand.cancel()
         if not self.runtime.connections:
             for strand in list(self.runtime.checks):
@@ -237,7 +249,7 @@ class NativeEngine:
         """See gateway.engine.Engine."""
         listeners = self._listeners
         refused = dict(listeners.refused)
-        for reason, count in self._observer.refused.items():
+        for reason, count in (*self._observer.refused.items(), *self.overload.shed.items()):
             refused[reason] = refused.get(reason, 0) + count
         return Statistics(
             version=self._snapshot.version,
@@ -253,6 +265,7 @@ class NativeEngine:
             tls_failures=listeners.handshake_failures,
             refused=tuple(sorted(refused.items())),
             draining=self.runtime.draining,
+            tcp=tuple(self._observer.tcp.statistics()),
         )
 
     def __repr__(self) -> str:
@@ -275,6 +288,12 @@ class _Repeated:
     def expired(self) -> None:
         self.deadline = self._reactor.now + self._every
         self._function()
+
+
+def _close_pools(hosts: Iterable[Host]) -> None:
+    for host in hosts:
+        if host.pool is not None:
+            host.pool.close()
 
 
 def _connections(host: Host) -> int:

@@ -23,8 +23,8 @@ from gateway.native.forward import Broken, Evicted, forward, may_leave
 from gateway.native.greeting import admits
 from gateway.native.heads import Additions, forwarded_for
 from gateway.native.host import Host
+from gateway.native.http2_client import AnyUpstream
 from gateway.native.paths import needs_normalising, normalised
-from gateway.native.pool import Upstream
 from gateway.native.reactor import DeadlineExceeded, Strand
 from gateway.native.runtime import Runtime
 from gateway.native.tunnel import ByteStream
@@ -44,7 +44,7 @@ NO_HEAD = RequestHead()
 """Of what is not a request, for the log."""
 NO_HEAD.method = NO_HEAD.target = NO_HEAD.path = b"-"
 NO_HEAD.line = b"- - HTTP/1.1"
-NO_HEAD.upgrade = NO_HEAD.authority = NO_HEAD.user_agent = NO_HEAD.request_id = NO_HEAD.body = b""
+NO_HEAD.host = NO_HEAD.upgrade = NO_HEAD.authority = NO_HEAD.user_agent = NO_HEAD.request_id = NO_HEAD.body = b""
 NO_HEAD.minor = 1
 NO_HEAD.rewrite = False
 
@@ -133,12 +133,12 @@ class Exchange:
         self.host: Host | None = None
         self.state: BackendState | None = None
         self.policy: RetryPolicy | None = None
-        self.upstream: Upstream | None = None
+        self.upstream: AnyUpstream | None = None
         self._plain = context.inbound is None and not (context.chain is not None and context.chain.redirect_https)
         self._table = context.table
         self._forget()
         self._inbound_route: CompiledRoute | None = None
-        self.began = strand.reactor.now
+        self.began = runtime.reactor.now
         self.limit = 0.0
 
     # ----------------------------------------------------------------------------------------------- the client's side
@@ -183,6 +183,11 @@ class Exchange:
         self.unusual = True
         self.status, self.flag, self.detail = error.status, error.flag.encode(), error.detail.encode()
         self._end()
+
+    @property
+    def unread(self) -> bool:
+        """Whether the client has sent something of a next request."""
+        return False
 
     @property
     def backend_name(self) -> bytes:

@@ -10,7 +10,7 @@ A body that did not come with the head goes up in a strand of its own (`upload`)
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from gateway.errors import (
     ConnectFailed,
@@ -29,9 +29,11 @@ from gateway.native.codec.events import RequestHead, ResponseHead
 from gateway.native.codec.fields import UNSENT
 from gateway.native.heads import request_lines
 from gateway.native.host import Host
+from gateway.native.http2_client import Http2Client, Http2Upstream, connect
 from gateway.native.pool import AttemptFailed, Pool, Upstream, take, tls_of
 from gateway.native.reactor import DeadlineExceeded, suspend
 from gateway.native.relay import Broken, drained, stream_answer, whole_answer
+from gateway.native.upgrade import agreed, refuse_unable, tunnel, upgrade_lines, wants_tunnel
 from gateway.native.upload import Body, Upload
 from gateway.policy.failure import Failure
 from gateway.policy.retry import Decision, Outcome, Request, decide, within_budget
@@ -87,9 +89,16 @@ async def forward(x: Exchange, head: RequestHead, action: Forwarding) -> bool:
         state.started(host, x, x.attempt_began)
         error: GatewayError | None = None
         try:
-            upstream = x.upstream = _kept(x, head, state, host) or await _dial(x, state, host, action.per_try)
-            if not _send(x, head, host, upstream, lines, action.per_try):
-                await upstream.stream.drain(strand)
+            channel = _kept(x, head, state, host) or await _dial(x, state, host, action.per_try)
+            upstream: Any = channel
+            if isinstance(channel, Http2Client):
+                upstream = _begin(x, head, channel, lines, action.per_try)
+                if not _send_on(x, head, upstream):
+                    await upstream.drain(strand)
+            else:
+                x.upstream = channel
+                if not _send(x, head, host, channel, lines, action.per_try):
+                    await channel.stream.drain(strand)
             if x.body is not None and not x.body.complete:
                 x.upload = Upload(x, x.body, upstream)
             read, next_event = upstream.stream.read, upstream.codec.next_event
@@ -99,13 +108,13 @@ async def forward(x: Exchange, head: RequestHead, action: Forwarding) -> bool:
                     await suspend()
                 data = read()
                 if data:
-                    response = next_event(data)  # type: ignore[assignment]  # a head comes first
+                    response = next_event(data)  # a head comes first
                     if response is not None and response.interim:
                         response = await _interim(x, head, upstream, response)
                 elif data is not None:
                     raise OSError("remote_close")
             state.answered(host, x, response.status, reactor.now)
-            if response.status < 400 or policy is None:
+            if (response.status < 400 and not x.grpc) or policy is None:
                 break
             outcome = _outcome(response, host)
         except (AttemptFailed, Evicted, DeadlineExceeded, UpstreamProtocolError, OSError) as failed:
@@ -125,6 +134,8 @@ async def forward(x: Exchange, head: RequestHead, action: Forwarding) -> bool:
         if host is None and error is not None:
             raise error
     assert response is not None
+    if head.rewrite and agreed(head, response, multiplexed=upstream.multiplexed):
+        return await tunnel(x, head, response, upstream)
     if not response.end:
         return await stream_answer(x, head, response)
     if not whole_answer(x, head, response, upstream, state, host):
@@ -132,10 +143,15 @@ async def forward(x: Exchange, head: RequestHead, action: Forwarding) -> bool:
     return x.keep
 
 
-def _kept(x: Exchange, head: RequestHead, state: BackendState, host: Host) -> Upstream | None:
-    """A kept connection, the last used first; None when a new one is needed."""
+def _kept(x: Exchange, head: RequestHead, state: BackendState, host: Host) -> Upstream | Http2Client | None:
+    """A kept connection, the last used first, or one that is shared; None when a new one is needed."""
     pool: Pool | None = host.pool
-    if not pool or x.fresh_only:
+    if pool is None or x.fresh_only:
+        return None
+    if pool.shared and ((http2 := state.backend.http2) is None or not http2.client or head.minor == 2):
+        shared: Http2Client | None = pool.available()
+        return shared
+    if not pool:
         return None
     if state.backend.tls is None and not host.endpoint.peer and head.method in _IDEMPOTENT:
         return pool.pop()
@@ -146,12 +162,44 @@ def _kept(x: Exchange, head: RequestHead, state: BackendState, host: Host) -> Up
     return take(host, careful=head.method not in _IDEMPOTENT, server_name=server_name)
 
 
-async def _dial(x: Exchange, state: BackendState, host: Host, per_try: float) -> Upstream:
+async def _dial(x: Exchange, state: BackendState, host: Host, per_try: float) -> Upstream | Http2Client:
     x.fresh_only = False
     x.watch()
     limit = x.limit if not per_try else min(x.limit, x.attempt_began + per_try)
-    authority = x.authority.decode("latin-1")
-    return await x.runtime.dialer.dial(x.strand, state, host, authority=authority, limit=limit)
+    return await connect(x, state, host, limit)
+
+
+def _begin(x: Exchange, head: RequestHead, client: Http2Client, lines: bytes, per_try: float) -> Http2Upstream:
+    """Begin the request on a connection of HTTP/2, and set up waiting for the answer."""
+    strand = x.strand
+    strand.until(x.limit if not per_try else min(x.limit, x.attempt_began + per_try))
+    if head.upgrade:
+        refuse_unable(client, head)
+    if client.peer:
+        lines = b"%b\r\nx-fedgate-hops: %d" % (lines, x.hops + 1)
+    if x.grpc:
+        lines += b"\r\nte: trailers"  # without it gRPC servers refuse the call
+    body = x.body
+    complete = head.end or (body is not None and body.complete)
+    bare = not head.body and (body is None or not (body.pieces or body.trailers))
+    end = complete and bare and not wants_tunnel(head)
+    upstream = x.upstream = client.request(lines, scheme=x.scheme, end=end, protocol=head.upgrade)
+    upstream.expect = head.method
+    upstream.input = strand.wake
+    x.watch()
+    x.exposed = True
+    return upstream
+
+
+def _send_on(x: Exchange, head: RequestHead, upstream: Http2Upstream) -> bool:
+    """As much of the body as is here; False if it has to be drained."""
+    if upstream.sent_end or wants_tunnel(head):
+        return True
+    body = x.body
+    data = head.body if body is None else b"".join(body.pieces)
+    if head.end or (body is not None and body.complete):
+        return upstream.end(body.trailers if body is not None else [], data)
+    return upstream.write(data) if data else True
 
 
 def _send(x: Exchange, head: RequestHead, host: Host, upstream: Upstream, lines: bytes, per_try: float) -> bool:
@@ -162,11 +210,15 @@ def _send(x: Exchange, head: RequestHead, host: Host, upstream: Upstream, lines:
     limit = strand.deadline = x.limit if not per_try else min(x.limit, x.attempt_began + per_try)
     if limit < strand.armed:
         reactor.arm(strand)
-    upstream.codec.expect = head.method
+    codec = upstream.codec
+    codec.expect = head.method
+    codec.upgrade = head.upgrade != b""
     upstream.requests += 1
     upstream.interim = 0
     stream.input = handlers[stream.fd] = strand.wake
     x.watch()
+    if head.upgrade:
+        lines += upgrade_lines(head)
     out = lines + _END if not host.endpoint.peer else b"%b\r\nx-fedgate-hops: %d\r\n\r\n" % (lines, x.hops + 1)
     if head.body:
         out += head.body

@@ -25,6 +25,10 @@ class Http1Exchange(Exchange):
         super().__init__(strand, stream, ServerCodec(), context, runtime)
         self.on_early: Handler = self._early
 
+    @property
+    def unread(self) -> bool:
+        return bool(self.codec.buffer)
+
     def close(self) -> None:
         """The connection is over: break the cycles, so that no collection is needed."""
         self.on_early = _nobody

@@ -12,7 +12,7 @@ import os
 import socket
 import ssl
 from collections.abc import Callable, Sequence
-from typing import Any, NamedTuple, TypeAlias
+from typing import Any, NamedTuple
 
 import msgspec
 
@@ -31,9 +31,6 @@ from gateway.snapshot import Backend, UpstreamTls
 
 _KEPT = 1024  # idle connections a host may hold: twice what Envoy's drill of 500 streams needs; more are closed when given back
 _TCP_TO_PEERS = ("istio",)  # what Istio's gateways offer for TCP inside mutual TLS (DESIGN section 5)
-
-
-AnyUpstream: TypeAlias = "Upstream"
 
 
 class AttemptFailed(Exception):

@@ -7,7 +7,9 @@ from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING
 
 from gateway.native.backend import BackendState
+from gateway.native.http2 import Unflushed
 from gateway.native.observe import Observer
+from gateway.native.overload import OverloadMonitor
 from gateway.native.pool import Dialer
 from gateway.native.reactor import Reactor, Strand
 from gateway.snapshot import Inbound
@@ -15,6 +17,7 @@ from gateway.table import RouteTable
 
 if TYPE_CHECKING:
     from gateway.native.exchange import Exchange
+    from gateway.native.http2_server import Http2Server
 
 _LAST_DIGITS = [b"%03x" % number for number in range(4096)]
 
@@ -31,11 +34,13 @@ class Runtime:
         "draining",
         "inbounds",
         "observer",
+        "overload",
         "random",
         "reactor",
         "ready",
         "states",
         "tables",
+        "unflushed",
     )
 
     def __init__(
@@ -44,11 +49,13 @@ class Runtime:
         self.reactor = reactor
         self.dialer = dialer
         self.observer = observer
+        self.overload = OverloadMonitor(reactor)
         self.states = states
         self.random = random
         self.tables: Mapping[str, RouteTable] = {}
         self.inbounds: Mapping[str, Inbound] = {}
-        self.connections: set[Exchange] = set()
+        self.connections: set[Exchange | Http2Server] = set()
+        self.unflushed = Unflushed()  # of HTTP/2, flushed at the end of every turn
         self.checks: set[Strand] = set()  # connections to the readiness port
         self.draining = False
         self.ready = False

@@ -16,7 +16,7 @@ from gateway.native.reactor import DeadlineExceeded, Strand
 
 if TYPE_CHECKING:
     from gateway.native.exchange import Exchange
-    from gateway.native.pool import AnyUpstream
+    from gateway.native.http2_client import AnyUpstream
 
 HELD = 64 * 1024
 """Bytes of a body that are kept for another attempt (Linkerd's bound; Envoy's is its buffer limit, 1 MiB)."""

@@ -1,0 +1,349 @@
+"""HTTP/2 towards endpoints: connections that many exchanges share, and one request on them as an Upstream.
+
+Theory of operation. A Host's pool holds its multiplexed connections in `pool.shared`; an exchange takes a stream of the first that has
+room. While one is being dialled, others who want one wait for it (`connect`), so that a burst does not open a connection each. Where
+TLS negotiates, the pool remembers that an endpoint speaks HTTP/1.1 only, and who waits then dials for himself.
+
+What became of a request when a connection ends: streams above GOAWAY's last one, and those reset with REFUSED_STREAM, were not
+processed and may be sent again whatever their method (RFC 9113 section 8.7).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any
+
+from gateway.errors import UpstreamProtocolError
+from gateway.native.backend import BackendState
+from gateway.native.codec.events import END, ResponseHead
+from gateway.native.codec.http2 import Http2Codec
+from gateway.native.codec.http2_events import Goaway, Pong, Reset
+from gateway.native.host import Host
+from gateway.native.http2 import CANCEL, REFUSED_STREAM, Connection, Http2Stream, Unflushed
+from gateway.native.pool import AttemptFailed, Pool, Upstream, tls_of
+from gateway.native.reactor import NEVER, DeadlineExceeded, Strand, suspend
+from gateway.policy.failure import Failure
+from gateway.snapshot import Backend, UpstreamTls
+
+if TYPE_CHECKING:
+    from gateway.native.exchange import Exchange
+
+_BODILESS = frozenset((204, 304))
+_PROTOCOL_ERRORS = frozenset((0x1, 0x3, 0x5, 0x6, 0x9))  # RFC 9113 section 7: what only a broken peer gives as a reason
+_PINGED = b"fedgate!"  # our PING's eight bytes
+
+
+def protocol_of(backend: Backend, tls: UpstreamTls | None, *, client_h2: bool) -> str:
+    """How an endpoint is spoken to: "h2" for sure, "http/1.1" for sure, or "" where TLS is to negotiate."""
+    http2 = backend.http2
+    if http2 is not None:
+        if http2.client:
+            return "h2" if client_h2 else "http/1.1"
+        if http2.always:
+            return "h2"
+    return "" if tls is not None and "h2" in tls.alpn else "http/1.1"
+
+
+class Http2Upstream(Http2Stream):
+    """A request on a multiplexed connection: what `pool.Upstream` is for HTTP/1."""
+
+    __slots__ = ("expect", "interim", "log_json", "log_text", "pool", "requests", "server_name")
+
+    connection: Http2Client
+
+    def __init__(self, connection: Http2Client, sid: int) -> None:
+        super().__init__(connection, sid)
+        self.pool = connection.pool
+        self.requests = connection.requests
+        self.interim = 0
+        self.expect = b""
+        self.server_name = connection.server_name
+        self.log_text, self.log_json = connection.log_text, connection.log_json
+
+    @property
+    def stream(self) -> Http2Upstream:
+        return self
+
+    @property
+    def codec(self) -> Http2Upstream:
+        return self
+
+    def next_event(self, data: bytes = b"") -> Any:
+        """As ClientCodec.next_event: a small answer that is here whole comes as a head with its body."""
+        event = Http2Stream.next_event(self)
+        if type(event) is ResponseHead and not event.interim:
+            self._complete(event)
+        return event
+
+    def _complete(self, head: ResponseHead) -> None:
+        """Give the head the form that HTTP/1 needs: a body that is here, a length that is known."""
+        inbox = self.inbox
+        if not head.end and self.over and inbox and inbox[-1] is END:
+            if len(inbox) == 2 and type(inbox[0]) is bytes:
+                head.body = inbox[0]
+            if len(inbox) == 1 or head.body:
+                inbox.clear()
+                head.end = True
+        if not head.end:
+            if head.length < 0:
+                head.length = -2
+            return
+        if head.length < 0 and head.status not in _BODILESS and self.expect != b"HEAD":
+            line = b"content-length: %d" % len(head.body)
+            head.lines.append(line)
+            head.raw = b"%b\r\n%b" % (head.raw, line) if head.raw else line
+        head.length = len(head.body)
+
+    def release(self, backend: Backend) -> None:
+        """The answer is complete, and so should be the request."""
+        self.reset(CANCEL)
+
+    def close(self) -> None:
+        """The attempt is over. Any number of times."""
+        self.reset(CANCEL)
+
+    def alive(self) -> bool:
+        return self.error is None
+
+
+class Http2Client(Connection):
+    """A connection to an endpoint. Made from an Upstream that was just dialled, which stays the pool's record of it."""
+
+    __slots__ = (
+        "_pinged",
+        "armed",
+        "backend",
+        "born",
+        "deadline",
+        "going",
+        "heard",
+        "log_json",
+        "log_text",
+        "lowest",
+        "peer",
+        "pool",
+        "record",
+        "requests",
+        "server_name",
+    )
+
+    multiplexed = True
+
+    def __init__(self, record: Upstream, backend: Backend, unflushed: Unflushed, *, peer: bool) -> None:
+        """peer: the endpoint is another gateway."""
+        super().__init__(record.stream, Http2Codec(server=False), unflushed)
+        self.record = record
+        self.peer = peer
+        self.backend = backend
+        self.pool: Pool = record.pool
+        self.requests = 0
+        self.server_name = record.server_name
+        self.log_text, self.log_json = record.log_text, record.log_json
+        self.going = False  # no new streams: GOAWAY, age, too many requests
+        self.born = self.heard = self.reactor.now
+        self.deadline = self.armed = NEVER
+        self._pinged = False
+        self.stream.listen(self.readable)
+        self.stream.resume()
+        self.schedule()
+        self._rest()
+
+    def available(self) -> bool:
+        """Whether another request may begin here."""
+        if self.going or self.closed:
+            return False
+        backend = self.backend
+        if backend.max_connection_ms and self.reactor.now - self.born >= backend.max_connection_ms / 1000:
+            self.leave()
+            return False
+        most = self.codec.peer_max_streams
+        if backend.http2 is not None and backend.http2.streams:
+            most = min(most, backend.http2.streams)
+        return len(self.streams) < most
+
+    def request(self, block: bytes, *, scheme: bytes, end: bool, protocol: bytes = b"") -> Http2Upstream:
+        """Begin a request. block: its head as HTTP/1.1."""
+        sid = self.codec.send_request(block, scheme=scheme, end=end, connect_protocol=protocol)
+        self.requests += 1
+        upstream = Http2Upstream(self, sid)
+        upstream.sent_end = end
+        self.streams[sid] = upstream
+        limit = self.backend.max_requests_per_connection
+        if limit and self.requests >= limit:
+            self.leave()
+        self.schedule()
+        return upstream
+
+    def leave(self) -> None:
+        """Begin no more here; close after the last."""
+        self.going = True
+        if self in self.pool.shared:
+            self.pool.shared.remove(self)
+        if not self.streams:
+            self.reactor.soon(self.close)
+
+    # ---------------------------------------------------------------------------------------------------------- events
+
+    def readable(self, events: int) -> None:
+        self.heard = self.reactor.now
+        self._pinged = False
+        super().readable(events)
+
+    def head(self, sid: int, head: Any) -> Http2Upstream | None:
+        upstream: Http2Upstream | None = self.streams.get(sid)
+        if upstream is None or type(head) is not ResponseHead:
+            return None
+        upstream.inbox.append(head)
+        if head.end and not head.interim:
+            upstream.over = True
+        return upstream
+
+    def was_reset(self, stream: Http2Upstream, reset: Reset) -> None:
+        self.streams.pop(stream.sid, None)
+        error: Exception
+        if reset.local:
+            error = UpstreamProtocolError("upstream_reset_before_response_started{protocol_error}")
+        elif reset.code == REFUSED_STREAM:
+            error = AttemptFailed(Failure.REFUSED_STREAM, "remote_refused_stream_reset")
+        elif reset.code == 0 and stream.over:
+            return  # complete before all of the request was read (RFC 9113 section 8.1): the answer stands
+        elif reset.code in _PROTOCOL_ERRORS:
+            error = UpstreamProtocolError("upstream_reset_before_response_started{protocol_error}")
+        else:
+            error = ConnectionResetError(f"remote_reset_{reset.code}")
+        stream.fail(error)
+        self.gone()
+
+    def event(self, event: Any) -> None:
+        if type(event) is Goaway:
+            self.leave()
+            for sid in [sid for sid in self.streams if sid > event.last_stream]:
+                self.streams.pop(sid).fail(AttemptFailed(Failure.REFUSED_STREAM, "remote_goaway"))
+        elif type(event) is Pong:
+            self._pinged = False
+
+    def gone(self) -> None:
+        if not self.streams:
+            if self.going:
+                self.reactor.soon(self.close)
+            else:
+                self._rest()
+
+    def lost(self, error: Exception) -> None:
+        if not self.closed:
+            fail = error if isinstance(error, OSError) else UpstreamProtocolError()
+            self.close()
+            self.fail_streams(fail)
+
+    # ------------------------------------------------------------------------------------------------------------ time
+
+    def _rest(self) -> None:
+        """Nothing is going on: close after the idle timeout. With a keepalive, look at that often instead."""
+        http2 = self.backend.http2
+        seconds = self.backend.idle_timeout_ms / 1000
+        if http2 is not None and http2.ping_ms:
+            seconds = min(seconds or NEVER, http2.ping_ms / 1000)
+        if seconds:
+            self.deadline = self.reactor.now + seconds
+            if self.deadline < self.armed:
+                self.reactor.arm(self)
+
+    def expired(self) -> None:
+        """By the reactor, between turns."""
+        if self.closed:
+            return
+        now, http2 = self.reactor.now, self.backend.http2
+        idle = self.backend.idle_timeout_ms / 1000
+        if self._pinged:
+            self.lost(ConnectionResetError("keepalive_timeout"))
+        elif not self.streams and idle and now - self.heard >= idle:
+            self.close()
+        elif http2 is not None and http2.ping_ms and now - self.heard >= http2.ping_ms / 1000:
+            self._pinged = True
+            self.codec.ping(_PINGED)
+            self.schedule()
+            self.deadline = now + (http2.ping_timeout_ms or 20_000) / 1000
+        else:
+            self._rest()
+
+    def close(self) -> None:
+        """Close it, whatever is going on. Any number of times."""
+        if not self.closed:
+            if not self.stream.closed:
+                self.codec.goaway()
+                self.flush()
+            self.closed = True
+            self.deadline = NEVER
+            if self in self.pool.shared:
+                self.pool.shared.remove(self)
+            self.record.close()
+
+
+AnyUpstream = Upstream | Http2Upstream
+"""One request on its way to an endpoint."""
+
+# ----------------------------------------------------------------------------------------------------------- connecting
+
+
+async def connect(x: Exchange, state: BackendState, host: Host, limit: float) -> Upstream | Http2Client:
+    """A connection to this endpoint: one of HTTP/1 for this exchange alone, or one that is shared, just dialled or by another meanwhile.
+
+    Raises as Dialer.dial. Interrupted, nothing is left behind."""
+    backend, dialer = state.backend, x.runtime.dialer
+    authority = x.authority.decode("latin-1")
+    tls = tls_of(backend, host)
+    wanted = protocol_of(backend, tls, client_h2=x.head.minor == 2)
+    pool: Pool | None = host.pool
+    if pool is None:
+        pool = host.pool = Pool()
+    if wanted == "http/1.1" or (not wanted and pool.only_http1):
+        return await dialer.dial(x.strand, state, host, authority=authority, limit=limit)
+    while pool.connecting:
+        await _wait(x.strand, pool, min(limit, x.strand.reactor.now + backend.connect_timeout_ms / 1000), limit)
+        shared: Http2Client | None = pool.available()
+        if shared is not None:
+            return shared
+        if not wanted and pool.only_http1:
+            return await dialer.dial(x.strand, state, host, authority=authority, limit=limit)
+    pool.connecting = True
+    try:
+        upstream = await dialer.dial(x.strand, state, host, authority=authority, limit=limit)
+        if not wanted and _negotiated(upstream) != "h2":
+            pool.only_http1 = True
+            return upstream
+        client = Http2Client(upstream, backend, x.runtime.unflushed, peer=bool(host.endpoint.peer))
+        pool.shared.append(client)
+        return client
+    finally:
+        pool.connecting = False
+        x.strand.reactor.soon(_waker(pool))
+
+
+def _negotiated(upstream: Upstream) -> str | None:
+    tls = getattr(upstream.stream, "tls", None)
+    return tls.selected_alpn_protocol() if tls is not None else None
+
+
+async def _wait(strand: Strand, pool: Pool, until: float, limit: float) -> None:
+    """Until somebody's dialling has ended. Raises AttemptFailed, or DeadlineExceeded when `limit` passed."""
+    strand.until(until)
+    pool.waiting.append(strand)
+    try:
+        while strand in pool.waiting:
+            await suspend()
+    except DeadlineExceeded:
+        if strand.reactor.now >= limit:
+            raise
+        raise AttemptFailed(Failure.CONNECT_TIMEOUT, "connection_timeout") from None
+    finally:
+        if strand in pool.waiting:
+            pool.waiting.remove(strand)
+
+
+def _waker(pool: Pool) -> Callable[[], None]:
+    def wake() -> None:
+        waiting, pool.waiting = pool.waiting, []
+        for strand in waiting:
+            strand.wake(0)
+
+    return wake

@@ -1,0 +1,285 @@
+"""The client's side of exchanges over HTTP/2: a connection that carries many, each with a stream and a strand of its own.
+
+Theory of operation. `serve` is the connection's strand: it waits for the end, or for the idle timeout. Requests begin in the
+connection's read handler (`http2.Connection`): a head starts a strand that runs one Exchange. Exchanges are used again by later
+streams of their connection, oldest first, so that what they are made of is made once. A request whose body is here already is
+given to the exchange as one piece, as HTTP/1 does. Heads get the form that HTTP/1 needs (a length, or chunks), since they may go there.
+
+gRPC (content-type application/grpc) is answered in its own way: errors of the gateway are `grpc-status` in a head with status 200.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from typing import Any
+from urllib.parse import quote_from_bytes
+
+from gateway.errors import DownstreamClosed, GatewayError, HeadersTooLarge, to_grpc
+from gateway.native.codec.events import END, RequestHead, ResponseHead
+from gateway.native.codec.fields import Kind
+from gateway.native.codec.http2 import Http2Codec
+from gateway.native.codec.http2_events import Reset, TooLarge
+from gateway.native.connection import ConnectionContext
+from gateway.native.exchange import Exchange
+from gateway.native.heads import response_list
+from gateway.native.http2 import CANCEL, INTERNAL_ERROR, NO_ERROR, STALL, Connection, Http2Stream, Http2Tunnel
+from gateway.native.reactor import NEVER, DeadlineExceeded, Strand, suspend
+from gateway.native.runtime import Runtime
+from gateway.native.stream import RECEIVE, Stream
+from gateway.native.tunnel import ByteStream
+
+PREFACE = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n"
+"""RFC 9113 section 3.4."""
+
+IDLE = 3600.0  # seconds without a request: Envoy's and Istio's HTTP idle timeout
+_GOING = 10.0  # seconds between saying that no new streams are wanted and closing with those that stand, when the client idles
+
+
+class Http2Exchange(Exchange):
+    """See the module."""
+
+    __slots__ = ("grpc_code",)
+
+    def __init__(self, stream: Http2Stream, context: ConnectionContext, runtime: Runtime) -> None:
+        super().__init__(None, stream, stream, context, runtime)  # type: ignore[arg-type]  # `use` gives the strand
+
+    def use(self, strand: Strand, stream: Http2Stream, head: RequestHead) -> None:
+        """Take a new stream."""
+        self.strand = strand
+        self.stream = self.codec = stream
+        stream.owner = self
+        self.grpc = bool(head.specials) and any(field[0] == _GRPC for field in head.specials)
+
+    def watch(self) -> None:
+        self.stream.input = None  # a reset is thrown (`Http2Server.was_reset`); the body waits in the inbox
+
+    # ---------------------------------------------------------------------------------------------------------- answers
+
+    def put(self, head: RequestHead, response: ResponseHead, data: bytes) -> bool:
+        stream: Http2Stream = self.stream
+        codec = stream.connection.codec
+        codec.send_head(stream.sid, response.status, self._lines(response), end=not data)
+        if data:
+            stream.held = not codec.send_data(stream.sid, data, end=True)
+        stream.sent_end = True
+        stream.connection.schedule()
+        if self.grpc:
+            self._judge(response.values(b"grpc-status"))
+        return not stream.held
+
+    def open_answer(self, head: RequestHead, response: ResponseHead) -> bytes:
+        stream: Http2Stream = self.stream
+        stream.connection.codec.send_head(stream.sid, response.status, self._lines(response), end=False)
+        stream.connection.schedule()
+        return b""
+
+    def close_answer(self, out: bytes, trailers: list[bytes]) -> bool:
+        if self.grpc and trailers:
+            self._judge([line[12:].strip() for line in trailers if line.startswith(b"grpc-status:")])
+        done: bool = self.stream.end(trailers, out)
+        return done
+
+    def _lines(self, response: ResponseHead) -> list[bytes]:
+        if response.rewrite or self.operations.steps:
+            return response_list(response, self.operations, unchunked=True)
+        return response.lines
+
+    def _judge(self, values: list[bytes]) -> None:
+        if values and values[0].isdigit():
+            self.grpc_status = values[0]
+
+    async def interim(self, head: RequestHead, response: ResponseHead) -> None:
+        stream: Http2Stream = self.stream
+        stream.connection.codec.send_head(stream.sid, response.status, response_list(response, None), end=False)
+        stream.connection.schedule()
+
+    async def reply(self, head: RequestHead, status: int, body: bytes, headers: tuple[bytes, ...], grpc: int | None = None) -> bool:
+        stream: Http2Stream = self.stream
+        lines = list(headers)
+        if self.grpc:
+            code = to_grpc(status) if grpc is None else grpc
+            self.grpc_status = b"%d" % code
+            lines += [b"content-type: application/grpc", b"grpc-status: %d" % code]
+            if body:
+                lines.append(b"grpc-message: " + quote_from_bytes(body, safe=" !\"#$&'()*+,/:;<=>?@[\\]^`{|}~").encode())
+            status, body = 200, b""
+        elif status not in (204, 304):
+            lines.append(b"content-length: %d" % len(body))
+            if body:
+                lines.append(b"content-type: text/plain")
+        if head.method == b"HEAD":
+            body = b""
+        self.status, self.sent = status, len(body)
+        codec = stream.connection.codec
+        codec.send_head(stream.sid, status, lines, end=not body)
+        if body and not stream.end([], body):
+            self.strand.until(self.strand.reactor.now + STALL)
+            await stream.drain(self.strand)
+        stream.sent_end = True
+        stream.connection.schedule()
+        return True
+
+    async def open_tunnel(self, head: RequestHead, response: ResponseHead, lines: list[bytes]) -> tuple[ByteStream, bytes]:
+        stream: Http2Stream = self.stream
+        kept = [line for line in self._lines(response) if not line.lower().startswith(b"sec-websocket-accept:")]
+        stream.connection.codec.send_head(stream.sid, 200, kept, end=False)
+        stream.connection.schedule()
+        return Http2Tunnel(stream), b""
+
+    def abort(self) -> None:
+        self.stream.reset(INTERNAL_ERROR)
+
+
+_GRPC = int(Kind.GRPC)
+
+
+class Http2Server(Connection):
+    """A client's connection. Looks like an exchange to the engine's drain: busy, codec, began, strand."""
+
+    __slots__ = ("_begun", "_free", "began", "context", "runtime", "said_goaway", "strand", "why")
+
+    def __init__(self, strand: Strand, stream: Stream, context: ConnectionContext, runtime: Runtime) -> None:
+        super().__init__(stream, Http2Codec(server=True), runtime.unflushed)
+        self.strand = strand
+        self.context = context
+        self.runtime = runtime
+        self.began = self.reactor.now
+        self.why: Exception | None = None
+        self.said_goaway = False
+        self._begun: list[tuple[Http2Stream, RequestHead]] = []
+        self._free: deque[Http2Exchange] = deque()
+
+    @property
+    def busy(self) -> bool:
+        """Asked once a tick while the worker drains: the first time, the client is told that no new streams are wanted."""
+        if self.runtime.draining and not self.said_goaway:
+            self.said_goaway = True
+            self.codec.goaway()
+            self.flush()
+        return bool(self.streams)
+
+    @property
+    def unread(self) -> bool:
+        """As Exchange.unread."""
+        return False
+
+    # ---------------------------------------------------------------------------------------------------------- events
+
+    def head(self, sid: int, head: Any) -> None:
+        if type(head) is RequestHead:
+            stream = self.streams[sid] = Http2Stream(self, sid)
+            stream.over = head.end
+            self._begun.append((stream, head))
+        elif type(head) is TooLarge:
+            self._refuse(sid, HeadersTooLarge())
+
+    def begin(self) -> None:
+        if not self._begun:
+            return
+        begun, self._begun = self._begun, []
+        for stream, head in begun:
+            if not head.end:
+                _gather(stream, head)
+            self.reactor.spawn(self._exchange, stream, head, name="http2 stream")
+
+    async def _exchange(self, strand: Strand, stream: Http2Stream, head: RequestHead) -> None:
+        """One request: the whole life of a stream."""
+        exchange = self._free.popleft() if self._free else Http2Exchange(stream, self.context, self.runtime)
+        exchange.use(strand, stream, head)
+        if self.strand.deadline is not NEVER:
+            self.strand.deadline = NEVER
+        try:
+            await exchange.run(head)
+        except (OSError, DeadlineExceeded, DownstreamClosed):
+            stream.reset(CANCEL)
+        finally:
+            # Complete on both sides, or what the client still sends is not wanted (RFC 9113 section 8.1).
+            stream.reset(NO_ERROR if stream.sent_end else INTERNAL_ERROR)
+            stream.owner = None
+            self._free.append(exchange)
+
+    def was_reset(self, stream: Http2Stream, reset: Reset) -> None:
+        self.streams.pop(stream.sid, None)
+        stream.error = ConnectionResetError("remote_reset")
+        stream.over = stream.sent_end = True
+        if stream.owner is not None:
+            stream.owner.strand.throw(DownstreamClosed())
+        else:  # it came and went in one read: nobody began to serve it
+            self._begun = [each for each in self._begun if each[0] is not stream]
+
+    def gone(self) -> None:
+        if not self.streams and not self.closed:
+            self.strand.until(self.reactor.now + (_GOING if self.codec.closing else IDLE))
+
+    def lost(self, error: Exception) -> None:
+        """Not from inside a strand of one of the streams."""
+        if self.closed:
+            return
+        self.closed = True
+        self.why = error
+        self.reactor.unregister(self.stream.fd)
+        self.end_streams()
+        self.strand.wake(0)
+
+    def end_streams(self) -> None:
+        """Every exchange ends as one whose client went away."""
+        streams = list(self.streams.values())
+        self.streams.clear()
+        for stream in streams:
+            stream.error = ConnectionResetError("remote_close")
+            stream.over = stream.sent_end = True
+            if stream.owner is not None:
+                stream.owner.strand.throw(DownstreamClosed())
+
+    def _refuse(self, sid: int, error: GatewayError) -> None:
+        """A request that cannot be read: answered, nothing else."""
+        self.runtime.observer.refuse(error.detail)
+        self.codec.send_head(sid, error.status, [b"content-length: 0"], end=True)
+        self.codec.reset(sid, NO_ERROR)
+
+
+def _gather(stream: Http2Stream, head: RequestHead) -> None:
+    """Give the head the body that is here already, and the form that HTTP/1 needs."""
+    inbox = stream.inbox
+    if stream.over and inbox and inbox[-1] is END and all(type(event) is bytes for event in list(inbox)[:-1]):
+        inbox.pop()
+        head.body = b"".join(inbox)
+        if len(head.body) <= RECEIVE:
+            inbox.clear()
+            head.end = True
+        else:
+            inbox.append(END)
+            head.body = b""
+    if head.length < 0:
+        if head.end:
+            head.length = len(head.body)
+            line = b"content-length: %d" % head.length
+        else:
+            line = b"transfer-encoding: chunked"
+        head.lines.append(line)
+        head.block = b"%b\r\n%b" % (head.block, line)
+
+
+async def serve(strand: Strand, stream: Stream, context: ConnectionContext, runtime: Runtime, data: bytes = b"") -> None:
+    """Carry HTTP/2 over a connection to its end; the caller closes the stream. data: bytes already read.
+
+    Raises OSError and DeadlineExceeded when the connection ends so. Interrupted at any wait, nothing is left behind."""
+    connection = Http2Server(strand, stream, context, runtime)
+    runtime.connections.add(connection)
+    strand.until(strand.reactor.now + IDLE)
+    try:
+        connection.flush()
+        stream.listen(connection.readable)
+        stream.resume()
+        if data := data + stream.early():
+            connection.receive(data)
+        while not connection.closed:
+            await suspend()
+    except DeadlineExceeded:
+        connection.codec.goaway()
+        connection.flush()
+    finally:
+        runtime.connections.discard(connection)
+        if not connection.closed:
+            connection.closed = True
+            connection.end_streams()
