@@ -89,6 +89,16 @@ class RequestSeries(msgspec.Struct, frozen=True):
     response_bytes_buckets: tuple[int, ...] = ()
 
 
+class TcpSeries(msgspec.Struct, frozen=True):
+    """One label combination of Istio's TCP metrics. sent_bytes: response direction."""
+
+    labels: tuple[tuple[str, str], ...]
+    opened: int = 0
+    closed: int = 0
+    sent_bytes: int = 0
+    received_bytes: int = 0
+
+
 class BackendStatistics(msgspec.Struct, frozen=True):
     """loads: per cent by priority now. traffic: (priority, locality text, cluster) → requests sent there."""
 
@@ -116,6 +126,7 @@ class Statistics(msgspec.Struct, frozen=True):
     tls_failures: int = 0
     refused: tuple[tuple[str, int], ...] = ()  # reason → connections or requests refused before routing
     draining: bool = False
+    tcp: tuple[TcpSeries, ...] = ()
 
 
 class Engine(Protocol):

@@ -11,7 +11,7 @@ from typing import TypeVar
 
 import msgspec
 
-from gateway.engine import BackendStatistics, EndpointStatistics, RequestSeries, Statistics
+from gateway.engine import BackendStatistics, EndpointStatistics, RequestSeries, Statistics, TcpSeries
 
 T = TypeVar("T")
 K = TypeVar("K", bound=Hashable)
@@ -78,6 +78,7 @@ def merge(readings: Iterable[Statistics]) -> Statistics:
         tls_failures=sum(r.tls_failures for r in all_of),
         refused=tuple(_sum(r.refused for r in all_of).items()),
         draining=bool(all_of) and any(r.draining for r in all_of),
+        tcp=_fold((s for r in all_of for s in r.tcp), lambda s: s.labels, _add_tcp),
     )
 
 
@@ -113,6 +114,16 @@ def _add_series(left: RequestSeries, right: RequestSeries) -> RequestSeries:
         response_bytes=left.response_bytes + right.response_bytes,
         request_bytes_buckets=_buckets(left.request_bytes_buckets, right.request_bytes_buckets),
         response_bytes_buckets=_buckets(left.response_bytes_buckets, right.response_bytes_buckets),
+    )
+
+
+def _add_tcp(left: TcpSeries, right: TcpSeries) -> TcpSeries:
+    return TcpSeries(
+        labels=left.labels,
+        opened=left.opened + right.opened,
+        closed=left.closed + right.closed,
+        sent_bytes=left.sent_bytes + right.sent_bytes,
+        received_bytes=left.received_bytes + right.received_bytes,
     )
 
 

@@ -96,6 +96,7 @@ class _Families(Collector):
 
     def collect(self) -> Iterator[Metric]:
         yield from _istio(self._reading.statistics)
+        yield from _istio_tcp(self._reading.statistics)
         yield from _backends(self._reading.statistics)
         yield from _gateway(self._reading)
 
@@ -118,6 +119,20 @@ def _istio(statistics: Statistics) -> Iterator[Metric]:
         _histogram(received, labels, series, statistics.size_bounds, series.request_bytes_buckets, series.request_bytes)
         _histogram(sent, labels, series, statistics.size_bounds, series.response_bytes_buckets, series.response_bytes)
     yield from (requests, duration, received, sent)
+
+
+def _istio_tcp(statistics: Statistics) -> Iterator[Metric]:
+    opened = Metric("istio_tcp_connections_opened", "Relayed connections that were opened, by Istio's standard labels.", "counter")
+    closed = Metric("istio_tcp_connections_closed", "Relayed connections that ended.", "counter")
+    sent = Metric("istio_tcp_sent_bytes", "Bytes relayed to clients.", "counter")
+    received = Metric("istio_tcp_received_bytes", "Bytes relayed from clients.", "counter")
+    for series in statistics.tcp:
+        labels = dict(series.labels)
+        opened.add_sample("istio_tcp_connections_opened_total", labels, series.opened)
+        closed.add_sample("istio_tcp_connections_closed_total", labels, series.closed)
+        sent.add_sample("istio_tcp_sent_bytes_total", labels, series.sent_bytes)
+        received.add_sample("istio_tcp_received_bytes_total", labels, series.received_bytes)
+    yield from (opened, closed, sent, received)
 
 
 def _histogram(

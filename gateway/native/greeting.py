@@ -1,11 +1,14 @@
-"""From an accepted socket to a connection that carries HTTP: what a listener does with the first bytes.
+"""From an accepted socket to a connection that carries HTTP or is relayed: what a listener does with the first bytes.
 
-Theory of operation. A `Door` is one Listener made ready. Plain listeners let everybody in. A listener with TLS reads the client
-hello before anything else and chooses by its server name alone:
+Theory of operation. A `Door` is one Listener made ready. Where the clients come through a proxy that says so, its PROXY header comes
+first and is required. Plain listeners then let everybody in. A listener with TLS reads the client hello and chooses by its server
+name alone:
 - the chain with that exact name, else the one with the longest wildcard `*.suffix`, else the one without names;
 - on the east-west port the Inbound of that name, or `peering.TRUSTDOMAIN`, whose socket goes to control with the bytes read.
 What no choice fits is closed without a byte, plain HTTP on a TLS port included: an answer would tell a scanner what is here.
-Only then is TLS begun, in the context of that choice, and after the handshake the client's certificate is proven (`tls`). On the
+A chain or an Inbound that passes TLS through is relayed from here on, hello first: nothing is decrypted (`tcp`). AUTO_PASSTHROUGH takes
+the backend out of the name, if the chain's hosts allow it and this Snapshot has it.
+Else TLS is begun, in the context of that choice, and after the handshake the client's certificate is proven (`tls`). On the
 east-west port the identity must also be one that the Inbound names; a service that exists but is not for this peer is closed the
 same way as one that does not exist, right after the handshake that told who asks.
 
@@ -20,17 +23,22 @@ from collections.abc import Mapping
 import msgspec
 
 from gateway.native.codec.hello import Hello, NotTls, read_hello
+from gateway.native.codec.proxy_protocol import Address, NotProxy, Proxied, read_header
 from gateway.native.connection import ConnectionContext
 from gateway.native.identity import PeerRefused, Proof
 from gateway.native.reactor import NEVER, DeadlineExceeded, Strand
 from gateway.native.sockets import Handoff
 from gateway.native.stream import Stream, TlsStream
+from gateway.native.targets import Targets, automatic, host_allowed
 from gateway.native.tls import Contexts, ServerTls, TlsFault
-from gateway.snapshot import FilterChain, Inbound, Listener, ListenerKind
+from gateway.snapshot import FilterChain, Inbound, Listener, ListenerKind, Part
 
 # From accept to the end of the handshake. A handshake over a bad mobile line (three round trips of 1 s, one segment lost) takes about
 # 5 s. Envoy gives 15 s for the hello alone and nothing bounds the rest by default; nginx gives 60 s.
 GREETING_S = 10.0
+
+_ISTIO = "istio"  # ALPN of TCP between gateways (DESIGN section 5)
+_NO_PARTS: Mapping[str, Part] = {}
 
 
 class Refused(Exception):
@@ -48,10 +56,12 @@ class HandedOff(Exception):
 
 
 class Chain(msgspec.Struct, frozen=True):
-    """A filter chain with its TLS made ready; `server` None with `tls` written: it does not load, and nobody is served by it."""
+    """A filter chain with its TLS made ready; `server` None with `tls` written: it does not load, and nobody is served by it.
+    targets: where its connections are relayed; None = it carries HTTP, or finds its target by name."""
 
     filters: FilterChain
     server: ServerTls | None
+    targets: Targets | None = None
 
 
 class Names:
@@ -94,22 +104,47 @@ def admits(inbound: Inbound, identity: str, trust_domain: str) -> bool:
 
 
 class Door:
-    """One Listener of a Snapshot made ready. `faults`: what of it does not load."""
+    """One Listener of a Snapshot made ready. `faults`: what of it does not load. greets: connections begin with something to read before
+    they are served."""
 
-    def __init__(self, listener: Listener, contexts: Contexts, inbounds: Mapping[str, Inbound]) -> None:
+    def __init__(
+        self,
+        listener: Listener,
+        contexts: Contexts,
+        inbounds: Mapping[str, Inbound],
+        parts: Mapping[str, Part] = _NO_PARTS,
+    ) -> None:
+        """parts: of the Snapshot, for AUTO_PASSTHROUGH."""
         self.listener = listener
         self.faults: list[str] = []
         self.east_west = listener.kind is ListenerKind.EAST_WEST
-        self.tls = self.east_west or any(chain.tls is not None for chain in listener.chains)
-        self.plain = None if self.tls or not listener.chains else listener.chains[0]
+        self.tls = self.east_west or any(chain.tls is not None or chain.passthrough for chain in listener.chains)
+        self.greets = self.tls or listener.proxy_protocol
         self._names = Names()
         self._inbounds = inbounds
+        self._parts = parts
         # An address given in full is what every accepted socket has; of `0.0.0.0` each must be asked.
-        self._local = "" if listener.address in ("0.0.0.0", "::") else listener.key
-        ready = [Chain(chain, self._ready(chain, contexts)) for chain in listener.chains]
+        self._local: Address | None = None
+        if listener.unix:
+            self._local = ("", 0)
+        elif listener.address not in ("0.0.0.0", "::"):
+            self._local = (listener.address, listener.port)
+        ready = [Chain(chain, self._ready(chain, contexts), self._targets(chain)) for chain in listener.chains]
         self._single = ready[0] if ready else None
+        self._plain = None if self.tls else self._single
         for each in ready:
             self._names.add(each.filters.server_names, each)
+
+    def _targets(self, chain: FilterChain) -> Targets | None:
+        if chain.table or chain.auto or not (chain.tcp or chain.passthrough):
+            return None
+        try:
+            return Targets(chain.tcp)
+        except ValueError as error:
+            self.faults.append(
+                f"listener {self.listener.key}, chain {chain.name} is closed: {error}; write subnets as CIDR, 10.0.0.0/8"
+            )
+            return Targets(())
 
     def _ready(self, chain: FilterChain, contexts: Contexts) -> ServerTls | None:
         if chain.tls is None:
@@ -125,24 +160,41 @@ class Door:
 
     # ------------------------------------------------------------------------------------------------------- meeting
 
-    def open(self, stream: Stream, peer: tuple[str, int]) -> ConnectionContext:
-        """The context of a plain connection."""
-        chain = self.plain
-        return self._context(stream, peer, chain=chain, table=chain.table if chain else "")
+    def open(self, stream: Stream, peer: Address, local: Address | None = None) -> ConnectionContext:
+        """The context of a plain connection. local: where it came to, when a proxy said so."""
+        chain = self._plain
+        if chain is None:
+            return self._context(stream, peer, local)
+        return self._context(stream, peer, local, chain=chain.filters, table=chain.filters.table, tcp=chain.targets)
 
     async def greet(
-        self, strand: Strand, stream: Stream, peer: tuple[str, int], handoff: Handoff
-    ) -> tuple[Stream, ConnectionContext]:
-        """Read the hello, choose, end the TLS. The returned stream replaces `stream`.
+        self, strand: Strand, stream: Stream, peer: Address, handoff: Handoff
+    ) -> tuple[Stream, ConnectionContext, bytes]:
+        """Read the PROXY header and the hello, choose, end the TLS. The returned stream replaces `stream`; the bytes were read of it
+        already and come first.
 
         Raises Refused, then `stream` is for the caller to close; or HandedOff, then it is gone. Interrupted: as Refused."""
         strand.until(strand.reactor.now + GREETING_S)
+        local, data = None, b""
         try:
-            data, hello = await _read_hello(strand, stream)
+            if self.listener.proxy_protocol:
+                proxied, data = await _read_proxy(strand, stream)
+                peer, local = proxied.source or peer, proxied.destination
+            if not self.tls:
+                strand.until(NEVER)
+                return stream, self.open(stream, peer, local), data
+            data, hello = await _read_hello(strand, stream, data)
             if self.east_west and hello.server_name and hello.server_name == self.listener.peering_name:
                 raise _hand_off(stream, data, handoff)
             chain, inbound = self._choose(hello)
-            tls, proof = await _shake(strand, stream, chain.server, hello=hello, data=data)
+            targets = self._passing(chain, inbound, hello.server_name)
+            if targets is not None:
+                strand.until(NEVER)
+                context = self._context(
+                    stream, peer, local, chain=chain.filters, inbound=inbound, sni=hello.server_name, tcp=targets
+                )
+                return stream, context, data
+            tls, proof = await _shake(strand, stream, _server(chain), hello=hello, data=data)
         except DeadlineExceeded:
             raise Refused("greeting-timeout", f"no handshake in {GREETING_S:.0f} s") from None
         strand.until(NEVER)
@@ -151,9 +203,11 @@ class Door:
             tls.close()
             stream.closed = True
             raise Refused("not-exported", f"{proof.identity} asked for {inbound.sni}")
+        alpn = tls.tls.selected_alpn_protocol() or ""
         context = self._context(
             stream,
             peer,
+            local,
             scheme="https",
             chain=chain.filters,
             table="" if inbound else chain.filters.table,
@@ -162,10 +216,12 @@ class Door:
             certificate=proof.certificate,
             sni=hello.server_name,
             tls_version=tls.tls.version() or "",
+            alpn=alpn,
+            tcp=chain.targets if inbound is None else _carried(inbound, alpn, hello),
         )
-        return tls, context
+        return tls, context, b""
 
-    def _choose(self, hello: Hello) -> tuple[_Ready, Inbound | None]:
+    def _choose(self, hello: Hello) -> tuple[Chain, Inbound | None]:
         name, inbound = hello.server_name, None
         if self.east_west:
             inbound = self._inbounds.get(name)
@@ -176,52 +232,85 @@ class Door:
             chain = self._names.find(name)
         if chain is None:
             raise Refused("unknown-name", f"no chain has the name {name!r}")
-        if chain.server is None:
-            raise Refused("no-certificate", f"the certificate of chain {chain.filters.name} does not load")
-        return _Ready(chain.filters, chain.server), inbound
+        return chain, inbound
 
-    def _context(self, stream: Stream, peer: tuple[str, int], **known: object) -> ConnectionContext:
-        local = self._local
-        if not local:
-            address, port = stream.sock.getsockname()[:2]
-            local = _join(address, port)
-        host, port = peer
+    def _passing(self, chain: Chain, inbound: Inbound | None, name: str) -> Targets | None:
+        """Where a connection goes that is not decrypted here; None = it is."""
+        if inbound is not None:
+            return Targets.one(inbound.backend) if inbound.passthrough else None
+        filters = chain.filters
+        if filters.auto:
+            backend, host = automatic(name)
+            if not backend or not host_allowed(host, filters.auto_hosts) or f"backend/{backend}" not in self._parts:
+                raise Refused("unknown-name", f"chain {filters.name} passes nothing through as {name!r}")
+            return Targets.one(backend)
+        return chain.targets if filters.passthrough else None
+
+    def _context(self, stream: Stream, peer: Address, local: Address | None, **known: object) -> ConnectionContext:
+        if local is None:
+            local = self._local or stream.sock.getsockname()[:2]
         return ConnectionContext(
             listener=self.listener,
-            peer=_join(host, port),
-            peer_address=host,
-            local=local,
+            peer=self._join(peer),
+            peer_address=peer[0],
+            local=self._join(local),
+            local_address=local[0],
             **known,  # type: ignore[arg-type]
         )
+
+    def _join(self, address: Address) -> str:
+        host, port = address
+        if not host:
+            return self.listener.address  # a unix socket's client has no name of its own
+        return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
 
     def __repr__(self) -> str:
         return f"<Door {self.listener.kind.value} {self.listener.key}{' TLS' if self.tls else ''}>"
 
 
-class _Ready(msgspec.Struct, frozen=True):
-    filters: FilterChain
-    server: ServerTls
+def _server(chain: Chain) -> ServerTls:
+    if chain.server is None:
+        raise Refused("no-certificate", f"the certificate of chain {chain.filters.name} does not load")
+    return chain.server
 
 
-def _join(host: str, port: int) -> str:
-    return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
+def _carried(inbound: Inbound, alpn: str, hello: Hello) -> Targets | None:
+    """Where a peer's connection is relayed that carries TCP: it agreed on `istio`, or offered nothing (or nothing else) to agree on."""
+    if alpn == _ISTIO or (not alpn and (not hello.alpn or _ISTIO in hello.alpn)):
+        return Targets.one(inbound.backend)
+    return None
 
 
-async def _read_hello(strand: Strand, stream: Stream) -> tuple[bytes, Hello]:
+async def _more(strand: Strand, stream: Stream, what: str, size: int) -> bytes:
+    try:
+        more = await stream.recv(strand)
+    except OSError as error:
+        raise Refused("closed-early", str(error)) from None
+    if not more:
+        raise Refused("closed-early", f"closed after {size} bytes of {what}")
+    return more
+
+
+async def _read_proxy(strand: Strand, stream: Stream) -> tuple[Proxied, bytes]:
+    """The header, and what came after it."""
     data = b""
     while True:
-        try:
-            more = await stream.recv(strand)
-        except OSError as error:
-            raise Refused("closed-early", str(error)) from None
-        if not more:
-            raise Refused("closed-early", f"closed after {len(data)} bytes of a client hello")
-        data += more
+        data += await _more(strand, stream, "a PROXY header", len(data))
+        answer = read_header(data)
+        if isinstance(answer, Proxied):
+            return answer, data[answer.size :]
+        if isinstance(answer, NotProxy):
+            raise Refused("not-proxy", answer.reason)
+
+
+async def _read_hello(strand: Strand, stream: Stream, data: bytes) -> tuple[bytes, Hello]:
+    while True:
         answer = read_hello(data)
         if isinstance(answer, Hello):
             return data, answer
         if isinstance(answer, NotTls):
             raise Refused("not-tls", answer.reason)
+        data += await _more(strand, stream, "a client hello", len(data))
 
 
 def _hand_off(stream: Stream, data: bytes, handoff: Handoff) -> HandedOff:

@@ -5,7 +5,7 @@ from its own and, every 25 ms, says in shared memory that it lives. It also acce
 older than 50 ms or who says that it drains: the kernel goes on giving that socket its share of new connections, and without help
 they would wait for ever (measured: 83 of 200 stranded; with lending none, the slowest connection 57 ms). When the neighbour, or its
 successor with the same socket, stamps again, its socket is left to it. Two who accept from one socket at a time do no harm: the
-kernel gives each connection once.
+kernel gives each connection once. A unix socket is one for all workers, and whoever comes first accepts.
 
 25 and 50 ms: two stamps may be missed by a worker in a long turn (a full batch of TLS handshakes takes about 100 ms, so it is then
 helped, which is right: it is overloaded). Writing a stamp costs 0.1 µs. A process that was killed is noticed within 75 ms, less
@@ -16,7 +16,7 @@ credentials can make this process hold is bounded:
 - connections by the descriptors there are: a new one over the limit is closed at once (health checks have some in reserve);
 - greetings under way by GREETINGS: the oldest gives way to a new one. An honest greeting is over in a few round trips, so the
   oldest of a thousand is nearly surely one that was begun to be held open; and whoever opens more only drops his own.
-- time by the greeting's deadline, bytes by the hello's bound and OpenSSL's own.
+- time by the greeting's deadline, bytes by the hello's bound, the PROXY header's and OpenSSL's own.
 """
 
 from __future__ import annotations
@@ -56,6 +56,7 @@ GREETINGS = 1024
 _MOST_CONNECTIONS = 50_000
 # Descriptors that are not connections: listening sockets, pipes, shared memory, logs, name look-ups.
 _DESCRIPTORS_APART = 128
+_UNLIMITED = 1 << 30
 _HEALTH_RESERVE = 16  # connections to the health port beyond the limit: a full gateway is not a dead one
 # When the system has no descriptor or memory for another connection: the pause after which it is tried again. Without one the waiting
 # connection would wake the loop without end.
@@ -63,8 +64,9 @@ _PAUSE_S = 0.1
 _EXHAUSTED = frozenset({errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM})
 _LOG_EVERY_S = 1.0  # one line a reason and second: a flood of refusals must not become a flood of lines
 
-Serve = Callable[[Strand, Stream, ConnectionContext], Coroutine[None, Any, None]]
-"""Carries HTTP over a connection to its end. Need not close the stream. May raise OSError and DeadlineExceeded."""
+Serve = Callable[[Strand, Stream, ConnectionContext, bytes], Coroutine[None, Any, None]]
+"""Carries a connection to its end: HTTP, or what `context.tcp` says. The bytes were read already and come first. Need not close the
+stream. May raise OSError and DeadlineExceeded."""
 
 
 def connection_limit() -> int:
@@ -118,9 +120,13 @@ class Listeners:
         not load. Between two turns only."""
         inbounds = {part.sni: part for part in snapshot.parts.values() if isinstance(part, Inbound)}
         served = [listener for listener in snapshot.listeners() if listener.kind is not ListenerKind.ADMIN]
-        self._doors = {listener.key: Door(listener, contexts, inbounds) for listener in served}
+        self._doors = {listener.key: Door(listener, contexts, inbounds, snapshot.parts) for listener in served}
         self._arrange()
         return tuple(fault for door in self._doors.values() for fault in door.faults)
+
+    def limit(self, most: int) -> None:
+        """Hold at most so many connections from now on; 0 = `connection_limit()`, under 0 = as many as there are descriptors for."""
+        self._most = connection_limit() if not most else most if most > 0 else _UNLIMITED
 
     def take(self, sockets: Sockets) -> None:
         """Accept from these sockets from now on, and let go of those that are not among them. Between two turns only."""
@@ -195,7 +201,7 @@ class Listeners:
                 (key, worker): socks[worker]
                 for key, socks in self._sockets.items()
                 if key in self._doors and self._accepts(self._doors[key])
-                for worker in (self.shared.worker, *self._absent)
+                for worker in ((0,) if self._doors[key].listener.unix else (self.shared.worker, *self._absent))
                 if worker < len(socks)
             }
         for place in [place for place, sock in self._open.items() if wanted.get(place) is not sock]:
@@ -239,7 +245,7 @@ class Listeners:
                 self.refuse("too-many-connections", f"{self.connections} are open; raise ulimit -n or add workers")
                 continue
             connection.setblocking(False)
-            if door.tls and len(self._greetings) >= self._most_greetings:
+            if door.greets and len(self._greetings) >= self._most_greetings:
                 self._drop_oldest()
             self.reactor.spawn(self._connection, door, connection, address, name="connection")
         return False
@@ -258,16 +264,16 @@ class Listeners:
         self.connections_total += 1
         try:
             peer = (address[0], address[1]) if isinstance(address, tuple) else ("", 0)
-            if not door.tls:
-                await self._serve(strand, stream, door.open(stream, peer))
+            if not door.greets:
+                await self._serve(strand, stream, door.open(stream, peer), b"")
                 return
             self._greetings[strand] = None
             try:
-                stream, context = await door.greet(strand, stream, peer, self._handoff)
+                stream, context, data = await door.greet(strand, stream, peer, self._handoff)
             finally:
                 self._greetings.pop(strand, None)
-            self.handshakes += 1
-            await self._serve(strand, stream, context)
+            self.handshakes += bool(context.tls_version)
+            await self._serve(strand, stream, context, data)
         except Refused as refused:
             self.handshake_failures += refused.in_tls
             self.refuse(refused.reason, refused.detail, listener=door.listener.key, peer=address)

@@ -16,6 +16,7 @@ from gateway.engine import RequestSeries
 from gateway.native.accesslog import FOLLOW, Format, LogFile, Stamps, json_line, text_line
 from gateway.native.connection import ConnectionContext
 from gateway.native.host import Host
+from gateway.native.observe_tcp import TcpObserver
 from gateway.snapshot import AccessLog, Backend, ListenerKind, Node
 
 if TYPE_CHECKING:
@@ -74,6 +75,7 @@ class Observer:
         "_sources",
         "_stamps",
         "refused",
+        "tcp",
     )
 
     def __init__(self, wall: Callable[[], float]) -> None:
@@ -88,12 +90,14 @@ class Observer:
         self._by_labels: dict[Labels, Series] = {}
         self._over: list[Exchange] = []
         self.refused: dict[str, int] = {}
+        self.tcp = TcpObserver(self._stamps, _source_labels, _destination_labels)
 
     # ------------------------------------------------------------------------------------------------- configuration
 
     def configure(self, node: Node) -> list[str]:
         """Take over a Snapshot's node; endpoints may have changed too, so labels are resolved anew. Returns faults."""
         self.record_all()
+        self.tcp.configure(node)
         if node != self._node:
             self._node = node
             self._sources.clear()
@@ -140,6 +144,8 @@ class Observer:
 
     def record_all(self) -> None:
         """Count and log what is over. An exchange that begins anew in the same turn (a pipelined request) calls this before."""
+        if self.tcp.over:
+            self.tcp.record(self._lines, json=self._format is json_line)
         over, self._over = self._over, []
         lines, line, start = self._lines, self._format, self._stamps.text
         for x in over:
@@ -169,7 +175,7 @@ class Observer:
 
     def turn_ended(self) -> None:
         """At the end of every turn of the reactor."""
-        if self._over:
+        if self._over or self.tcp.over:
             self.record_all()
         if self._file is not None:
             self._file.flush_many()

@@ -172,7 +172,7 @@ async def test_our_own_listener_answers_a_gateway_it_knows(ours: bool) -> None:
     chain = FilterChain("east-west", "", (), tls)
     part = Listener("127.0.0.1", listening.getsockname()[1], ListenerKind.EAST_WEST, (chain,), "peering.west.example")
 
-    async def serve(strand: Strand, stream: Stream, context: ConnectionContext) -> None:
+    async def serve(strand: Strand, stream: Stream, context: ConnectionContext, data: bytes) -> None:
         assert await stream.recv(strand) == b""
 
     def handoff(sock: socket.socket, data: bytes) -> None:

@@ -30,7 +30,7 @@ for sock in sockets:
     sock.setblocking(False)
 part = Listener("127.0.0.1", sockets[0].getsockname()[1], ListenerKind.MESH, (FilterChain("http", "t"),))
 
-async def serve(strand, stream, context):
+async def serve(strand, stream, context, data):
     while await stream.recv(strand):
         await stream.sendall(strand, b"%d" % worker)
 

@@ -101,10 +101,10 @@ class Rig:
         self.contexts = Contexts(KEYS)
         self.faults: tuple[str, ...] = ()
 
-    async def serve(self, strand: Strand, stream: Stream, context: ConnectionContext) -> None:
+    async def serve(self, strand: Strand, stream: Stream, context: ConnectionContext, data: bytes = b"") -> None:
         self.served.append(context)
         label = context.inbound.backend if context.inbound else context.table
-        data = await stream.recv(strand)
+        data = data or await stream.recv(strand)
         while data:
             await stream.sendall(strand, f"{label}:".encode() + data)
             data = await stream.recv(strand)
@@ -306,7 +306,7 @@ async def test_a_served_connection_has_no_deadline_left(monkeypatch: pytest.Monk
     async with gateway(ListenerKind.GATEWAY, HOSTS[0]) as (rig, port):
         left: list[float] = []
 
-        async def serve(strand: Strand, stream: Stream, context: ConnectionContext) -> None:
+        async def serve(strand: Strand, stream: Stream, context: ConnectionContext, data: bytes) -> None:
             left.append(strand.deadline)
 
         rig.listeners._serve = serve
