@@ -2,18 +2,28 @@
 
 SO_REUSEPORT alone would let a second gateway of the same user bind the same port without an error and take half the connections.
 So each address is first tried without it: that fails if anything else listens there.
+
+A unix socket (`/path`, or `@name` in the abstract name space) is one that all workers accept from. A socket file that a gateway left when
+it was killed is removed, if it is this user's and nobody answers there; anything else in its place is left alone.
 """
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import ipaddress
 import os
 import socket
+import stat
 
 # Connections that wait to be accepted, per socket. The kernel's usual ceiling (net.core.somaxconn) is 4096; a worker that is
 # restarted leaves some 100 ms of connections here.
 _BACKLOG = 4096
+
+
+# Who may connect to a socket file: the gateway's user and group. Others are let in by adding them to the group, or by the directory.
+_MODE = 0o660
+_LONGEST_PATH = 107  # bytes of a path in struct sockaddr_un, less the end
 
 
 class CannotBind(Exception):
@@ -21,13 +31,76 @@ class CannotBind(Exception):
 
 
 def bind(address: str, port: int, count: int) -> tuple[socket.socket, ...]:
-    """`count` non-blocking listening sockets on one address. Raises CannotBind; nothing is left bound then."""
+    """`count` non-blocking listening sockets on one address; on a unix address one. Raises CannotBind; nothing is left bound then."""
+    if address[:1] in ("/", "@"):
+        return (_bind_unix(address),)
     where = f"[{address}]:{port}" if ":" in address else f"{address}:{port}"
     try:
         _refuse_taken(address, port)
         return _sockets(address, port, count)
     except (OSError, ValueError, OverflowError) as exc:
         raise CannotBind(_explain(where, port, exc)) from exc
+
+
+def forget(sock: socket.socket) -> None:
+    """It listens no more: remove its socket file, if it has one."""
+    if sock.family == socket.AF_UNIX:
+        path = sock.getsockname()
+        if isinstance(path, str) and path.startswith("/"):
+            with contextlib.suppress(OSError):
+                os.unlink(path)
+
+
+def _bind_unix(address: str) -> socket.socket:
+    name = "\0" + address[1:] if address.startswith("@") else address
+    if len(name.encode()) > _LONGEST_PATH:
+        raise CannotBind(f"unix socket {address} is longer than {_LONGEST_PATH} bytes, the system's limit; choose a shorter path")
+    sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+    try:
+        sock.setblocking(False)
+        if name == address:
+            _remove_stale(address)
+        sock.bind(name)
+        if name == address:
+            os.chmod(address, _MODE)  # nobody can connect before `listen`
+        sock.listen(_BACKLOG)
+    except OSError as exc:
+        sock.close()
+        raise CannotBind(_explain_unix(address, exc)) from exc
+    except BaseException:
+        sock.close()
+        raise
+    return sock
+
+
+def _remove_stale(path: str) -> None:
+    """Raises OSError (EADDRINUSE) if what is there is not a dead socket of this user's."""
+    try:
+        found = os.lstat(path)
+    except FileNotFoundError:
+        return
+    if not stat.S_ISSOCK(found.st_mode) or found.st_uid != os.geteuid():
+        raise FileExistsError(errno.EEXIST, "not a socket of this user")
+    with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as probe:
+        probe.setblocking(False)  # a full queue is an answer too
+        if probe.connect_ex(path) != errno.ECONNREFUSED:
+            raise OSError(errno.EADDRINUSE, "somebody answers")
+    os.unlink(path)
+
+
+def _explain_unix(address: str, exc: OSError) -> str:
+    where = f"unix socket {address}"
+    if exc.errno == errno.EADDRINUSE:
+        return f"{where} is in use by another process; stop it (ss -lxp src {address} names it) or choose another path"
+    if exc.errno == errno.EEXIST:
+        return f"{where}: something is there that is no socket of this user; remove it or choose another path"
+    if exc.errno == errno.ENOENT:
+        return f"{where}: there is no directory {os.path.dirname(address)}; make it, owned by the gateway's user"
+    if exc.errno in (errno.EACCES, errno.EPERM):
+        return (
+            f"{where}: no permission to make it; the gateway's user must be able to write to {os.path.dirname(address) or address}"
+        )
+    return f"{where}: {os.strerror(exc.errno) if exc.errno else exc}"
 
 
 def _family(address: str) -> socket.AddressFamily:

@@ -21,7 +21,7 @@ from typing import Any, TypeVar
 import structlog
 import trio
 
-from appliance.binding import CannotBind, bind
+from appliance.binding import CannotBind, bind, forget
 from appliance.channel import DESCRIPTOR_LIMIT, packet_pair, stream_pair
 from appliance.children import EXIT_CONFIG, Child, pause_before_restart, settled
 from appliance.messages import (
@@ -299,10 +299,11 @@ def _status(status: int) -> str:
 
 
 def _stop_listening(sockets: Sequence[socket.socket]) -> None:
-    """For all processes that hold them: from now on clients are refused, and the port is free for another listener."""
+    """For all processes that hold them: from now on clients are refused, and the port, or path, is free for another listener."""
     for sock in sockets:
         with contextlib.suppress(OSError):
             sock.shutdown(socket.SHUT_RDWR)
+            forget(sock)
 
 
 def _close(sockets: Sequence[socket.socket]) -> None:

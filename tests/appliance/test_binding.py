@@ -2,10 +2,11 @@
 
 import os
 import socket
+import stat
 
 import pytest
 
-from appliance.binding import CannotBind, bind
+from appliance.binding import CannotBind, bind, forget
 
 
 def free_port():
@@ -78,3 +79,58 @@ def test_ipv4_and_ipv6_of_one_port_are_two_listeners():
     four, six = bind("0.0.0.0", port, 1), bind("::", port, 1)
     for sock in (*four, *six):
         sock.close()
+
+
+# ---------------------------------------------------------------------------------------------------------- unix sockets
+
+
+def answers(path):
+    with socket.socket(socket.AF_UNIX) as client:
+        return client.connect_ex(path) == 0
+
+
+def test_a_unix_socket_is_one_for_all_and_for_the_group_only(tmp_path):
+    path = str(tmp_path / "gw.sock")
+    (sock,) = bind(path, 80, 4)
+    with sock:
+        assert answers(path)
+        assert not sock.getblocking()
+        assert stat.S_IMODE(os.stat(path).st_mode) == 0o660
+        with pytest.raises(CannotBind, match=r"in use by another process.*ss -lxp"):
+            bind(path, 80, 1)
+        assert answers(path)
+        forget(sock)
+    assert not os.path.exists(path)
+
+
+def test_an_abstract_name_needs_no_file():
+    name = f"@fedgate-test-{os.getpid()}"
+    (sock,) = bind(name, 80, 2)
+    with sock:
+        assert answers("\0" + name[1:])
+        with pytest.raises(CannotBind, match="in use"):
+            bind(name, 80, 1)
+        forget(sock)
+
+
+def test_what_a_killed_gateway_left_is_taken_over_and_other_files_are_not(tmp_path):
+    path = str(tmp_path / "gw.sock")
+    with socket.socket(socket.AF_UNIX) as dead:
+        dead.bind(path)
+    (sock,) = bind(path, 80, 1)
+    with sock:
+        assert answers(path)
+    os.unlink(path)
+    for make in (lambda: open(path, "w").close(), lambda: os.symlink("/nowhere", path)):
+        make()
+        with pytest.raises(CannotBind, match="no socket of this user"):
+            bind(path, 80, 1)
+        assert os.path.lexists(path)
+        os.unlink(path)
+
+
+def test_why_a_unix_socket_cannot_be_bound(tmp_path):
+    with pytest.raises(CannotBind, match="longer than 107 bytes"):
+        bind("/" + "x" * 107, 80, 1)
+    with pytest.raises(CannotBind, match="there is no directory"):
+        bind(str(tmp_path / "no" / "gw.sock"), 80, 1)
