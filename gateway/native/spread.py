@@ -1,34 +1,47 @@
 """From Hosts and what is known of them to a table that a request can be picked from: counts, loads, pickers.
 
-Built anew when something changed (an ejection, a verdict, a step of a ramp), never per request. A workload counts 1 of 1 in its
-priority. The addresses of a peer's gateways in one group stand for the same workloads and count once, `healthy` of `total`; the
+Built anew when something changed (an ejection, a verdict, a step of a ramp or of a warm-up), never per request. A workload counts 1 of
+1 in its priority. The addresses of a peer's gateways in one group stand for the same workloads and count once, `healthy` of `total`; the
 weights of its addresses (compile gives them the number of workloads together) add up, `healthy/total` of that is spread over those
 that are in service.
+
+Three things change that. Warm-up: the weight of what is new grows with its age, and (Warmup.across) so does what a priority of new
+endpoints takes. Localities: a priority's load goes to its localities first, by their weights or zone-aware, then to the endpoints of each.
+Consistent hashing: `Spread.hashed` chooses by the request's key, the priority included; `entries` are for requests that have none.
 
 Pure: no I/O, no clock; randomness is an argument.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from typing import NamedTuple, Protocol
 
 from discovery.model import Health
 from gateway.native.host import Host
+from gateway.policy import warmup, zones
 from gateway.policy.balance import Count, Loads, Random, availability, loads, picker
-from gateway.snapshot import Backend
+from gateway.policy.keyed import Keyed
+from gateway.snapshot import Backend, Balance
 
 Weighted = list[tuple[Host, float]]
 
+HASHING = frozenset({Balance.RING_HASH, Balance.MAGLEV})
+NEVER = float("inf")
+
+_SLICE = 1000  # steps of a hash table a tick: 1 to 4 ms; no turn may last over 5
+
 
 class Priority:
-    """What one priority has. permille: of its availability, after evacuations."""
+    """What one priority has. permille: of its availability, after evacuations. warm: share of its weight that has warmed up."""
 
-    __slots__ = ("degraded", "healthy", "hosts", "in_degraded", "in_healthy", "members", "name", "permille")
+    __slots__ = ("degraded", "healthy", "hosts", "in_degraded", "in_healthy", "members", "name", "permille", "warm")
 
     def __init__(self) -> None:
         self.name = ""
         self.hosts = self.healthy = self.degraded = 0
         self.permille = 1000
+        self.warm = 1.0
         self.members: list[Host] = []
         self.in_healthy: Weighted = []
         self.in_degraded: Weighted = []
@@ -38,18 +51,40 @@ class Priority:
         return Count(self.hosts, self.healthy, self.degraded)
 
 
-class Spread:
-    """entries: (upper bound of its share in 0..100, function that picks), nothing with a share of 0. in_service: by priority."""
+class ByKey(Protocol):
+    def __call__(self, key: int, attempt: int = 0, /) -> Host: ...
 
-    __slots__ = ("entries", "in_service", "loads", "panic")
+
+class Spread:
+    """entries: (upper bound of its share in 0..100, function that picks), nothing with a share of 0. in_service: by priority. hashed:
+    with consistent hashing, the endpoint for a key of 64 bits; attempt: how many chosen before did not suit. step_at: when a warm-up
+    asks for a new table."""
+
+    __slots__ = ("_unfinished", "entries", "hashed", "in_service", "loads", "panic", "step_at")
 
     def __init__(
-        self, shares: Loads, entries: list[tuple[float, Callable[[], Host]]], in_service: tuple[tuple[Host, ...], ...]
+        self,
+        shares: Loads,
+        entries: list[tuple[float, Callable[[], Host]]],
+        in_service: tuple[tuple[Host, ...], ...],
+        *,
+        tables: Sequence[tuple[int, Keyed[Host]]] = (),
+        step_at: float = NEVER,
     ) -> None:
+        """tables: (upper bound in 1..100 of the keys that go there, their table)."""
         self.loads = shares.total
         self.panic = any(shares.panic)
         self.entries = entries
         self.in_service = in_service
+        self.hashed: ByKey | None = _by_key(tables) if tables else None
+        self.step_at = step_at
+        self._unfinished = [table for _, table in tables if not table.ready]
+
+    def build(self) -> bool:
+        """Go on with hash tables that are not whole yet, for up to 4 ms; True when all are. Call it once a tick until then."""
+        while self._unfinished and self._unfinished[-1].build(_SLICE):
+            self._unfinished.pop()
+        return not self._unfinished
 
 
 EMPTY = Spread(Loads((), (), ()), [], ())
@@ -111,30 +146,191 @@ def natural(priority: Priority, overprovisioning: int) -> int:
     return min(100, healthy + availability(priority.degraded, priority.hosts, overprovisioning))
 
 
-def spread(backend: Backend, priorities: Sequence[Priority], granted: Sequence[int] | None, random: Random) -> Spread:
-    """The table of a backend. granted: as in balance.loads."""
-    if any(priority.permille < 1000 for priority in priorities):
-        whole = granted or [natural(priority, backend.overprovisioning) for priority in priorities]
-        granted = [value * priority.permille // 1000 for value, priority in zip(whole, priorities, strict=True)]
+class _Part(NamedTuple):
+    """Endpoints of one priority that carry `load` (0..100) together."""
+
+    priority: Priority
+    degraded: bool
+    panic: bool
+    load: int
+    chosen: Weighted
+
+
+def spread(
+    backend: Backend, priorities: Sequence[Priority], granted: Sequence[int] | None, random: Random, *, now: float | None = None
+) -> Spread:
+    """The table of a backend. granted: as in balance.loads. now: for warm-ups; None = nothing warms up."""
+    step_at = NEVER if now is None else _warm(backend, priorities, now)
     shares = loads(
         [priority.count for priority in priorities],
         overprovisioning=backend.overprovisioning,
         panic_percent=backend.panic_percent,
         last_resort=backend.panic_last_resort,
-        granted=granted,
+        granted=_granted(priorities, granted, backend.overprovisioning),
     )
+    parts = list(_parts(priorities, shares))
     entries: list[tuple[float, Callable[[], Host]]] = []
-    bound = 0
+    bound = 0.0
+    for part in parts:
+        for share, members in _by_locality(backend, part, first=part.priority is priorities[0]):
+            bound += part.load * share
+            entries.append((bound, picker(backend.balance, [h for h, _ in members], [w for _, w in members], random)))
+    in_service = tuple(tuple(host for host, _ in p.in_healthy + p.in_degraded) for p in priorities)
+    tables = _tables(backend, parts) if backend.balance in HASHING else []
+    return Spread(shares, entries, in_service, tables=tables, step_at=step_at)
+
+
+def _granted(priorities: Sequence[Priority], granted: Sequence[int] | None, overprovisioning: int) -> Sequence[int] | None:
+    """What failback grants, less what is evacuated, and for what is new no more than has warmed up."""
+    if all(priority.permille == 1000 and priority.warm == 1.0 for priority in priorities):
+        return granted
+    whole = granted or [natural(priority, overprovisioning) for priority in priorities]
+    return [
+        min(
+            value * priority.permille // 1000,
+            100 if priority.warm == 1.0 else int(natural_share(priority) * overprovisioning * priority.warm),
+        )
+        for value, priority in zip(whole, priorities, strict=True)
+    ]
+
+
+def natural_share(priority: Priority) -> float:
+    """Workloads in service of all."""
+    return (priority.healthy + priority.degraded) / priority.hosts if priority.hosts else 0.0
+
+
+def _parts(priorities: Sequence[Priority], shares: Loads) -> Iterator[_Part]:
+    """Who carries something, by priority, in a panic everybody."""
     for index, priority in enumerate(priorities):
+        panic = shares.panic[index]
         everyone = [(host, float(host.endpoint.weight)) for host in priority.members]
-        for load, part in ((shares.healthy[index], priority.in_healthy), (shares.degraded[index], priority.in_degraded)):
-            chosen = everyone if shares.panic[index] else part
+        for degraded, load, part in (
+            (False, shares.healthy[index], priority.in_healthy),
+            (True, shares.degraded[index], priority.in_degraded),
+        ):
+            chosen = everyone if panic else part
             if not load or not chosen:
                 continue
-            bound += load
-            # All evacuated, and still asked because nobody else can carry it: by their own weights.
-            weights = [weight for _, weight in chosen] if any(weight for _, weight in chosen) else [1.0] * len(chosen)
-            kept = [(host, weight) for (host, _), weight in zip(chosen, weights, strict=True) if weight > 0]
-            entries.append((float(bound), picker(backend.balance, [h for h, _ in kept], [w for _, w in kept], random)))
-    in_service = tuple(tuple(host for host, _ in p.in_healthy + p.in_degraded) for p in priorities)
-    return Spread(shares, entries, in_service)
+            if not any(weight for _, weight in chosen):
+                # All evacuated, and still asked because nobody else can carry it: alike.
+                chosen = [(host, 1.0) for host, _ in chosen]
+            yield _Part(priority, degraded, panic, load, [pair for pair in chosen if pair[1] > 0])
+
+
+# --------------------------------------------------------------------------------------------------------- localities
+
+
+def _by_locality(backend: Backend, part: _Part, *, first: bool) -> list[tuple[float, Weighted]]:
+    """(share of 1.0, endpoints): one for all, or one a locality. In a panic localities do not count (Envoy)."""
+    if part.panic or not (backend.locality_weights or (backend.zone_aware and first)):
+        return [(1.0, part.chosen)]
+    members = _localities(part.chosen)
+    if backend.locality_weights:
+        shares = _weighted(backend, part, members)
+    else:
+        zoned = _zoned(backend, part, members)
+        if zoned is None:
+            return [(1.0, part.chosen)]
+        shares = zoned
+    return [(shares[name], members[name]) for name in members if shares.get(name, 0.0) > 0]
+
+
+def _localities(chosen: Weighted) -> dict[str, Weighted]:
+    found: dict[str, Weighted] = {}
+    for host, weight in chosen:
+        found.setdefault(str(host.endpoint.locality), []).append((host, weight))
+    return found
+
+
+def _weighted(backend: Backend, part: _Part, members: Mapping[str, Weighted]) -> dict[str, float]:
+    hosts: dict[str, float] = {}
+    for host in part.priority.members:
+        name = str(host.endpoint.locality)
+        hosts[name] = hosts.get(name, 0.0) + (host.endpoint.weight if host.endpoint.group else 1.0)
+    across = backend.warmup is not None and backend.warmup.across
+    in_service = {
+        # A workload counts 1 whatever its weight; a peer's address, as many as stand behind it.
+        name: sum(weight if host.endpoint.group else weight / host.endpoint.weight if across else 1.0 for host, weight in pairs)
+        for name, pairs in members.items()
+    }
+    return zones.weighted_shares(dict(backend.locality_weights), hosts, in_service, backend.overprovisioning)
+
+
+def _zoned(backend: Backend, part: _Part, members: Mapping[str, Weighted]) -> dict[str, float] | None:
+    """Zone-aware shares, mixed with plain ones as zone_percent says; None where they do not apply. One gateway is all of its kind
+    that it knows, so its locality has all gateways: what stays is what its endpoints are of all."""
+    if len(part.chosen) < backend.zone_aware:
+        return None
+    counts = {name: len(pairs) for name, pairs in members.items()}
+    shares = zones.zone_shares(backend.zone, {backend.zone: 1}, counts)
+    if shares is None:
+        return None
+    mixed, total = backend.zone_percent / 100, sum(weight for _, weight in part.chosen)
+    plain = {name: sum(weight for _, weight in pairs) / total for name, pairs in members.items()}
+    return {name: mixed * shares.get(name, 0.0) + (1 - mixed) * plain[name] for name in members}
+
+
+# ------------------------------------------------------------------------------------------------------------- hashing
+
+
+def _tables(backend: Backend, parts: Sequence[_Part]) -> list[tuple[int, Keyed[Host]]]:
+    """Healthy endpoints by priority, then degraded ones: the order in which Envoy gives hash values to priorities. (Envoy's tables
+    hold no degraded endpoints, so those values get none there; here they do.)"""
+    found: list[tuple[int, Keyed[Host]]] = []
+    size = backend.hash.size if backend.hash is not None else 1024
+    bound = 0
+    for part in sorted(parts, key=lambda each: each.degraded):
+        chosen = _key_weights(backend, part.chosen)
+        if chosen:
+            bound += part.load
+            named = [(host.key, weight) for host, weight in chosen]
+            found.append((bound, Keyed(backend.balance, size, [host for host, _ in chosen], named)))
+    return found
+
+
+def _key_weights(backend: Backend, chosen: Weighted) -> Weighted:
+    """With locality weights: a locality's weight, whatever is left of it (Envoy's hash tables know no partial availability)."""
+    if not backend.locality_weights:
+        return chosen
+    weights = dict(backend.locality_weights)
+    found: Weighted = []
+    for name, pairs in _localities(chosen).items():
+        whole = sum(weight for _, weight in pairs)
+        found += [(host, weights[name] * weight / whole) for host, weight in pairs if weights.get(name)]
+    return found
+
+
+def _by_key(tables: Sequence[tuple[int, Keyed[Host]]]) -> ByKey:
+    if len(tables) == 1:
+        return tables[0][1].choose
+
+    def choose(key: int, attempt: int = 0, /) -> Host:
+        point = key % 100
+        for bound, table in tables:
+            if point < bound:
+                return table.choose(key, attempt)
+        return tables[-1][1].choose(key, attempt)
+
+    return choose
+
+
+# ------------------------------------------------------------------------------------------------------------- warm-up
+
+
+def _warm(backend: Backend, priorities: Sequence[Priority], now: float) -> float:
+    """Cut the weights of what is new, and say when to look again."""
+    policy = backend.warmup
+    if policy is None or backend.balance not in warmup.WARMED:
+        return NEVER
+    cold = False
+    for priority in priorities:
+        before = sum(weight for _, weight in priority.in_healthy + priority.in_degraded)
+        for part in (priority.in_healthy, priority.in_degraded):
+            for index, (host, weight) in enumerate(part):
+                factor = warmup.factor(policy, now - host.since)
+                cold = cold or factor < 1.0
+                part[index] = (host, weight * factor)
+        after = sum(weight for _, weight in priority.in_healthy + priority.in_degraded)
+        if policy.across and after < before:
+            priority.warm = after / before
+    return now + warmup.step(policy) if cold else NEVER

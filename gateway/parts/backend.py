@@ -38,11 +38,13 @@ class HashPolicy(msgspec.Struct, frozen=True):
 
 class Warmup(msgspec.Struct, frozen=True):
     """A new endpoint's weight grows from minimum_percent to all of it over duration_ms: weight * max(minimum_percent / 100,
-    (time / duration) ** (1 / aggression)) (Istio c8, Envoy slow_start)."""
+    (time / duration) ** (1 / aggression)) (Istio c8, Envoy slow_start). across: what a priority or a locality of new endpoints takes
+    grows with them, as long as others can carry the rest (defaults: fedgate); otherwise only shares within one do, as in Envoy."""
 
     duration_ms: int
     minimum_percent: int = 10
     aggression: float = 1.0
+    across: bool = False
 
 
 class Outlier(msgspec.Struct, frozen=True):
@@ -166,7 +168,7 @@ class Backend(msgspec.Struct, frozen=True, tag="backend"):
     locality_weights: (locality as text, weight): a priority's load is spread over its localities by weight times availability
     (Istio distribute; Envoy locality_weighted_lb) and then over the endpoints of each; empty = over all endpoints alike.
     zone_aware: the smallest number of endpoints with which as much stays in the own zone as that can carry (FIELD i7); 0 = off.
-    zone_percent: share of the requests that zone-aware routing is applied to.
+    zone_percent: share of the requests that zone-aware routing is applied to. zone: the gateway's own locality, as text.
     proxy_protocol: "" | "V1" | "V2": every connection begins with that header and is used for one client only.
     """
 
@@ -197,6 +199,7 @@ class Backend(msgspec.Struct, frozen=True, tag="backend"):
     locality_weights: tuple[tuple[str, int], ...] = ()
     zone_aware: int = 0
     zone_percent: int = 100
+    zone: str = ""
     tls: UpstreamTls | None = None
     peer_tls: tuple[tuple[str, UpstreamTls], ...] = ()
     proxy_protocol: str = ""

@@ -1,4 +1,4 @@
-"""Which priority gets how much, and which endpoint of it: Envoy's integer arithmetic (FIELD section 0), and three ways to pick.
+"""Which priority gets how much, and which endpoint of it: Envoy's integer arithmetic (FIELD section 0), and the ways to pick.
 
 Theory of operation. A priority's availability is min(100, overprovisioning * healthy // hosts). Load goes down the priorities:
 each takes min(what is left, availability * 100 // n) with n = min(100, sum of all availability), healthy endpoints first and then
@@ -17,6 +17,7 @@ from collections.abc import Callable, Sequence
 from itertools import accumulate
 from typing import NamedTuple, Protocol, TypeVar
 
+from gateway.policy.ewma import Timed, peak_ewma
 from gateway.snapshot import Balance
 
 Random = Callable[[], float]
@@ -138,11 +139,12 @@ def _by_count(counts: Sequence[Count]) -> tuple[int, ...]:
 # ------------------------------------------------------------------------------------------------------------- picking
 
 
-class Busy(Protocol):
-    """What can be picked: it knows how many requests it has in flight."""
+class Busy(Timed, Protocol):
+    """What can be picked: it knows how many requests it has in flight, and how quickly it answers."""
 
-    active: int
 
+# The hashing ones: where a request has nothing to hash (Envoy). PASSTHROUGH: where nobody asked for an address.
+_AT_RANDOM = frozenset({Balance.RANDOM, Balance.RING_HASH, Balance.MAGLEV, Balance.PASSTHROUGH})
 
 H = TypeVar("H", bound=Busy)
 
@@ -154,10 +156,12 @@ def picker(kind: Balance, hosts: Sequence[H], weights: Sequence[float], random: 
         only = hosts[0]
         return lambda: only
     equal = all(weight == weights[0] for weight in weights)
-    if kind is Balance.RANDOM:
+    if kind in _AT_RANDOM:
         return _random_equal(hosts, random) if equal else _random_weighted(hosts, weights, random)
     if kind is Balance.ROUND_ROBIN:
         return _rotation(hosts, random) if equal else _earliest_deadline(hosts, weights, random)
+    if kind is Balance.PEAK_EWMA:
+        return peak_ewma(hosts, weights, random)
     return _two_choices(hosts, random) if equal else _two_weighted_choices(hosts, weights, random)
 
 

@@ -159,6 +159,7 @@ class Thing:
     def __init__(self, name: str) -> None:
         self.name = name
         self.active = 0
+        self.ewma, self.ewma_at = 0.01, 0.0
 
 
 def shares(kind: Balance, weights: list[float], picks: int = 20_000, seed: int = 7) -> list[float]:
