@@ -23,7 +23,17 @@ from rich.console import Console
 
 from bench import loads, tools
 from bench.contest import PROXY_CORE, Contest, Contestant, Reading, Starter
-from bench.peers import ENVOY_HTTP2, ISTIO_RETRIES, Ports, T, envoy_address, envoy_chain, envoy_cluster, envoy_command, service_entry
+from bench.peers import (
+    ENVOY_HTTP2,
+    ISTIO_RETRIES,
+    Ports,
+    T,
+    envoy_address,
+    envoy_chain,
+    envoy_cluster,
+    envoy_command,
+    service_entry,
+)
 from bench.process import Pinned, free_port
 from bench.scene import BODY, scene
 from federation.trust.operations import bundle, init_ca
@@ -212,7 +222,10 @@ def _haproxy(folder: Path, endpoints: tuple[int, ...]) -> Contestant:
     near, far = Ports.fresh(endpoints), Ports.fresh(endpoints)
     near_leaf, far_leaf = mesh(folder, "spiffe://near.test/ns/fedgate/sa/gateway", "spiffe://far.test/ns/fedgate/sa/gateway")
     program = tools.found("haproxy", "haproxy")
-    entrances = {"near": str(near.http), "far": f"{far.http} ssl crt {far_leaf.both} ca-file {far_leaf.ca} verify required ssl-min-ver TLSv1.3"}
+    entrances = {
+        "near": str(near.http),
+        "far": f"{far.http} ssl crt {far_leaf.both} ca-file {far_leaf.ca} verify required ssl-min-ver TLSv1.3",
+    }
     secured = f"ssl crt {near_leaf.both} ca-file {near_leaf.ca} verify required sni str({SNI}) no-check-ssl ssl-min-ver TLSv1.3"
     servers = {
         "near": f"  server far 127.0.0.1:{far.http} {secured}",
@@ -229,6 +242,10 @@ def _haproxy(folder: Path, endpoints: tuple[int, ...]) -> Contestant:
         )
         processes.append(Pinned(f"haproxy {where}", [program, "-f", str(path)], core=PROXY_CORE, log=folder / f"{where}.log"))
     return _settled(Contestant("haproxy", tuple(processes), near))
+
+
+def _start(writer: Callable[[Path, tuple[int, ...]], Contestant], endpoints: tuple[int, ...], folder: Path) -> Contestant:
+    return writer(folder, endpoints)
 
 
 WRITERS: dict[str, Callable[[Path, tuple[int, ...]], Contestant]] = {
@@ -248,11 +265,8 @@ def measure(names: Sequence[str], *, seconds: int, rounds: int, console: Console
 
     with scene() as here:
         here.backend("backend", "be", str(BODY))
-        starters: dict[str, Starter] = {
-            name: lambda folder, writer=writer: writer(folder, here.endpoints)
-            for name, writer in WRITERS.items()
-            if name.split()[0] in ("fedgate", *names)
-        }
+        chosen = {name: writer for name, writer in WRITERS.items() if name.split()[0] in ("fedgate", *names)}
+        starters: dict[str, Starter] = {name: partial(_start, writer, here.endpoints) for name, writer in chosen.items()}
         contestants = contest.enter(starters, here.folder, here.processes)
         contest.run(contestants, {name: partial(case, name) for name in CASES}, rounds=rounds)
     return contest.summary()

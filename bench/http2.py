@@ -62,7 +62,13 @@ def with_different_values(count: int = SENT_BY_ONE) -> bytes:
 
 
 def measure(
-    names: Sequence[str], *, seconds: int, rounds: int, console: Console, upstreams: Sequence[str] = tuple(UPSTREAMS), cases: Sequence[str] = CASES
+    names: Sequence[str],
+    *,
+    seconds: int,
+    rounds: int,
+    console: Console,
+    upstreams: Sequence[str] = tuple(UPSTREAMS),
+    cases: Sequence[str] = CASES,
 ) -> dict[str, Any]:
     """The `h2` benchmark; what `--json` writes. Cases are named `UPSTREAM: CASE`."""
     contest = Contest("HTTP/2", primary="rps", unit="requests/s", console=console)

@@ -7,6 +7,7 @@ it the worker's own, and what was there before. Connections come from several lo
 from __future__ import annotations
 
 import contextlib
+import resource
 import socket
 from collections.abc import Iterator, Sequence
 from typing import Any
@@ -21,6 +22,7 @@ from bench.scene import BODY, scene
 
 CONNECTIONS = 10_000
 A_SOURCE = 5000  # connections from one loopback address
+APART = 256  # descriptors of a proxy that are not connections
 REQUEST = f"GET {PATH} HTTP/1.1\r\nhost: be.test\r\nuser-agent: idle\r\n\r\n".encode()
 
 
@@ -64,10 +66,15 @@ def measure(names: Sequence[str], *, console: Console, connections: int = CONNEC
     result: dict[str, Any] = {}
     with scene() as here:
         here.backend("backend", "be", str(BODY))
+        allowed, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
+        if connections > (allowed - APART) // 2:
+            connections = (allowed - APART) // 2
+            console.print(f"[yellow]{connections:,} connections only:[/] this user may have {allowed:,} descriptors a process")
         chosen = ["fedgate", *(name for name in names if name != "haproxy")]
         for contestant in contest.enter(here.proxies(chosen), here.folder, here.processes):
-            before = _memory(contestant)
             try:
+                contestant.processes[0].wait_answering(contestant.ports.http, "be.test")
+                before = _memory(contestant)
                 with held(contestant.ports.http, connections):
                     during = _memory(contestant)
             except RuntimeError as trouble:

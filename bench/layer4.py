@@ -199,11 +199,11 @@ def _measure(contest: Contest, names: Sequence[str], rounds: int, make_cases: Ca
     return contest.summary()
 
 
-def measure_passthrough(
-    names: Sequence[str], *, rounds: int, console: Console, bytes_each: int = BYTES_EACH
-) -> dict[str, Any]:
+def measure_passthrough(names: Sequence[str], *, rounds: int, console: Console, bytes_each: int = BYTES_EACH) -> dict[str, Any]:
     """The `passthrough` benchmark; what `--json` writes. cpu_s_gb: the proxy's CPU seconds for a GB."""
-    contest = Contest(f"TCP, {THROUGHPUT_CONNECTIONS} connections of {bytes_each / 1e6:.0f} MB", primary="gb_s", unit="GB/s", console=console)
+    contest = Contest(
+        f"TCP, {THROUGHPUT_CONNECTIONS} connections of {bytes_each / 1e6:.0f} MB", primary="gb_s", unit="GB/s", console=console
+    )
 
     def case(hello: Path | None, contestant: Contestant) -> Reading:
         port = contestant.ports.https if hello else contestant.ports.http

@@ -184,7 +184,11 @@ def _nginx(folder: Path, ports: Ports, certificate: Path, key: Path) -> list[str
     if ports.upstream == "HTTP2":
         raise tools.Missing("nginx speaks HTTP/2 to upstreams only for gRPC")
     h2 = " http2" if ports.downstream == "HTTP2" else ""
-    forward = "grpc_pass grpc://be" if ports.upstream == "GRPC" else 'proxy_pass http://be; proxy_http_version 1.1; proxy_set_header Connection ""'
+    forward = (
+        "grpc_pass grpc://be"
+        if ports.upstream == "GRPC"
+        else 'proxy_pass http://be; proxy_http_version 1.1; proxy_set_header Connection ""'
+    )
     servers = " ".join(f"server 127.0.0.1:{port} max_fails=3 fail_timeout=5s;" for port in ports.endpoints)
     scratch = " ".join(f"{name}_temp_path {folder}/{name};" for name in ("client_body", "proxy", "fastcgi", "uwsgi", "scgi"))
     (folder / "nginx.conf").write_text(

@@ -115,9 +115,16 @@ def stopping(processes: list[Pinned]) -> Iterator[None]:
             process.stop()
 
 
+_given: set[int] = set()
+
+
 def free_port(address: str = "127.0.0.1") -> int:
-    """A port nobody listens on now. Others on this machine could take it in between; benchmarks say so when they do."""
-    with socket.socket() as probe:
-        probe.bind((address, 0))
-        port: int = probe.getsockname()[1]
-        return port
+    """A port nobody listens on now, and that was not given before. Others on this machine could take it in between; benchmarks say so
+    when they do."""
+    while True:
+        with socket.socket() as probe:
+            probe.bind((address, 0))
+            port: int = probe.getsockname()[1]
+        if port not in _given:
+            _given.add(port)
+            return port

@@ -17,6 +17,7 @@ from bench.process import Pinned, free_port, stopping
 
 ENDPOINTS = 4
 BODY = 64  # bytes of an answer
+DESCRIPTORS = 32768  # 10,000 connections, twice, and what is not a connection
 
 
 class Scene:
@@ -36,7 +37,13 @@ class Scene:
         process.wait_listening("127.0.0.1", self.endpoints[0])
 
     def proxies(
-        self, names: Sequence[str], *, upstream: str = "HTTP", downstream: str = "HTTP", workers: int = 1, core: int | None = PROXY_CORE
+        self,
+        names: Sequence[str],
+        *,
+        upstream: str = "HTTP",
+        downstream: str = "HTTP",
+        workers: int = 1,
+        core: int | None = PROXY_CORE,
     ) -> dict[str, Starter]:
         """A starter for each name of peers.PEERS. core None: the proxy's processes run where the kernel puts them."""
 
@@ -50,10 +57,13 @@ class Scene:
 
 @contextlib.contextmanager
 def scene() -> Iterator[Scene]:
-    """A scene in a scratch folder; everything in it is ended and removed. As many descriptors as this user may have are allowed to
-    it and to what it starts: proxies with 10,000 connections need two for each."""
+    """A scene in a scratch folder; everything in it is ended and removed. As many descriptors as this user may have, and at least
+    DESCRIPTORS where the system lets it, are allowed to it and to what it starts: proxies with 10,000 connections need two for each."""
     _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
-    resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))
+    try:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (max(most, DESCRIPTORS), max(most, DESCRIPTORS)))
+    except (ValueError, OSError):  # raising the hard limit is for those who may
+        resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))
     with TemporaryDirectory(prefix="fedgate-bench-") as scratch:
         made = Scene(Path(scratch))
         with stopping(made.processes):

@@ -38,7 +38,9 @@ def slope(values: Sequence[float]) -> float:
     if count < 2:
         return 0.0
     middle, mean = (count - 1) / 2, sum(values) / count
-    return sum((index - middle) * (value - mean) for index, value in enumerate(values)) / sum((i - middle) ** 2 for i in range(count))
+    return sum((index - middle) * (value - mean) for index, value in enumerate(values)) / sum(
+        (i - middle) ** 2 for i in range(count)
+    )
 
 
 class Tcp:
@@ -109,7 +111,9 @@ def _loads(ports: Ports, tcp: Tcp) -> dict[str, list[list[str]]]:
     return {
         "http1": [[*http, str(tools.compiled("offered")), *local, str(ports.http), "be.test", PATH, "64", "1500", seconds]],
         "tls": [[*http, tools.found("wrk", "wrk"), "-t1", "-c16", f"-d{seconds}s", f"https://127.0.0.1:{ports.https}{PATH}"]],
-        "handshakes": [[*http, str(tools.compiled("handshakes")), *local, str(ports.https), "be.test", PATH, "2", seconds, "resumed"]],
+        "handshakes": [
+            [*http, str(tools.compiled("handshakes")), *local, str(ports.https), "be.test", PATH, "2", seconds, "resumed"]
+        ],
         "http2": [
             [*http, tools.found("h2load", "nghttp2-client"), "-c4", "-m10", f"-D{seconds}", f"http://127.0.0.1:{ports.http}{PATH}"]
         ],
@@ -187,11 +191,14 @@ def measure(*, minutes: int, console: Console, minute_s: float = 60.0) -> dict[s
         gateway.wait_listening("127.0.0.1", tcp.port)
         drivers = [Driver(name, commands, stopping) for name, commands in _loads(ports, tcp).items()]
         began, changes = time.monotonic(), 0
-        for changes in _changes(here, path, ports, tcp, stopping):
+        for number in _changes(here, path, ports, tcp, stopping):
+            changes = number
             if time.monotonic() - began < (len(samples["worker"]) + 1) * minute_s:
                 continue
             _sample(gateway, samples)
-            console.print(f"[dim]minute {len(samples['worker'])}: worker {samples['worker'][-1]:.1f} MB, control {samples['control'][-1]:.1f} MB[/]")
+            console.print(
+                f"[dim]minute {len(samples['worker'])}: worker {samples['worker'][-1]:.1f} MB, control {samples['control'][-1]:.1f} MB[/]"
+            )
             if len(samples["worker"]) >= minutes:
                 stopping.set()
         for driver in drivers:
@@ -222,7 +229,11 @@ def table(result: dict[str, Any]) -> Table:
         shown.add_column(column, justify="left" if column == "process" else "right")
     for name, values in result["mb"].items():
         if values:
-            shown.add_row(name, *(f"{mb:.1f}" for mb in (values[0], values[len(values) // 2], values[-1])), f"{result['slope_mb_min'][name]:+.2f}")
+            shown.add_row(
+                name,
+                *(f"{mb:.1f}" for mb in (values[0], values[len(values) // 2], values[-1])),
+                f"{result['slope_mb_min'][name]:+.2f}",
+            )
     for name, counts in result["runs"].items():
         shown.add_row(name, f"{counts['runs']} runs", f"{counts['bad']} bad", "", "", style="dim")
     return shown

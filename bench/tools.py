@@ -29,7 +29,9 @@ def compiled(name: str) -> Path:
             raise Missing("no C compiler: load generators and backends are C (on Debian: apt-get install gcc libc6-dev)")
         BUILD.mkdir(parents=True, exist_ok=True)
         libraries = LIBRARIES.get(name, ())
-        made = subprocess.run([compiler, "-O2", "-Wall", "-o", str(program), str(source), *libraries], capture_output=True, text=True)
+        made = subprocess.run(
+            [compiler, "-O2", "-Wall", "-o", str(program), str(source), *libraries], capture_output=True, text=True
+        )
         if made.returncode:
             hint = " (on Debian: apt-get install libssl-dev)" if libraries else ""
             raise Missing(f"{source.name} does not compile{hint}: {made.stderr.strip()[:500]}")

@@ -57,6 +57,16 @@ def busier_share(counts: Iterable[float]) -> float:
     return round(100 * max(known) / sum(known), 1) if sum(known) else 0.0
 
 
+def _all_serve(contestant: Contestant, *, seconds: float = 20) -> None:
+    """Returns when every worker of a fedgate takes connections, by its log. Raises RuntimeError when they never do."""
+    (process,), waiting = contestant.processes, threading.Event()
+    for _ in range(int(seconds / 0.05)):
+        if process.log.read_text(errors="replace").count('"worker.serving"') >= contestant.ports.workers:
+            return
+        waiting.wait(0.05)
+    raise RuntimeError(f"not all {contestant.ports.workers} workers of {contestant.name} serve: {process.log.read_text()[-2000:]}")
+
+
 def _cpu(pid: int) -> float:
     with contextlib.suppress(OSError):
         fields = Path(f"/proc/{pid}/stat").read_text().rsplit(")", 1)[1].split()
@@ -101,6 +111,8 @@ def measure(names: Sequence[str], *, seconds: int, rounds: int, console: Console
             folder = here.folder / f"workers-{workers}"
             for contestant in contest.enter(here.proxies(chosen, workers=workers, core=None), folder, here.processes):
                 running[contestant.name, workers] = contestant
+                if contestant.name == "fedgate":
+                    _all_serve(contestant)
         runs: dict[tuple[str, int], list[dict[str, float]]] = {key: [] for key in running}
         for number in range(rounds):
             for key, contestant in running.items():
@@ -120,7 +132,15 @@ def measure(names: Sequence[str], *, seconds: int, rounds: int, console: Console
 def table(result: dict[str, Any]) -> Table:
     """For people."""
     shown = Table(title=f"One worker and two, {result['connections']} connections")
-    columns = ("proxy", "workers", "requests/s", "CPU µs a request", "busier: % of connections (worst)", "% of CPU", "CPU, two / one")
+    columns = (
+        "proxy",
+        "workers",
+        "requests/s",
+        "CPU µs a request",
+        "busier: % of connections (worst)",
+        "% of CPU",
+        "CPU, two / one",
+    )
     for column in columns:
         shown.add_column(column, justify="left" if column == "proxy" else "right")
     for name, figures in result["proxies"].items():
