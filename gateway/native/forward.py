@@ -27,9 +27,10 @@ from gateway.errors import (
 from gateway.native.backend import BackendState
 from gateway.native.codec.events import RequestHead, ResponseHead
 from gateway.native.codec.fields import UNSENT
+from gateway.native.connecting import connect
 from gateway.native.heads import request_lines
 from gateway.native.host import Host
-from gateway.native.http2_client import Http2Client, Http2Upstream, connect
+from gateway.native.http2_client import Http2Client, Http2Upstream
 from gateway.native.pool import AttemptFailed, Pool, Upstream, take, tls_of
 from gateway.native.reactor import DeadlineExceeded, suspend
 from gateway.native.relay import Broken, drained, stream_answer, whole_answer

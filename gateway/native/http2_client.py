@@ -1,8 +1,7 @@
 """HTTP/2 towards endpoints: connections that many exchanges share, and one request on them as an Upstream.
 
-Theory of operation. A Host's pool holds its multiplexed connections in `pool.shared`; an exchange takes a stream of the first that has
-room. While one is being dialled, others who want one wait for it (`connect`), so that a burst does not open a connection each. Where
-TLS negotiates, the pool remembers that an endpoint speaks HTTP/1.1 only, and who waits then dials for himself.
+Theory of operation. A Host's pool holds its multiplexed connections in `pool.shared` (`connecting` makes them); an exchange takes a
+stream of the first that has room.
 
 What became of a request when a connection ends: streams above GOAWAY's last one, and those reset with REFUSED_STREAM, were not
 processed and may be sent again whatever their method (RFC 9113 section 8.7).
@@ -10,38 +9,24 @@ processed and may be sent again whatever their method (RFC 9113 section 8.7).
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 from gateway.errors import UpstreamProtocolError
-from gateway.native.backend import BackendState
 from gateway.native.codec.events import END, ResponseHead
 from gateway.native.codec.http2 import Http2Codec
 from gateway.native.codec.http2_events import Goaway, Pong, Reset
-from gateway.native.host import Host
 from gateway.native.http2 import CANCEL, REFUSED_STREAM, Connection, Http2Stream, Unflushed
-from gateway.native.pool import AttemptFailed, Pool, Upstream, tls_of
-from gateway.native.reactor import NEVER, DeadlineExceeded, Strand, suspend
+from gateway.native.pool import AttemptFailed, Pool, Upstream
+from gateway.native.reactor import NEVER
 from gateway.policy.failure import Failure
-from gateway.snapshot import Backend, UpstreamTls
+from gateway.snapshot import Backend
 
 if TYPE_CHECKING:
-    from gateway.native.exchange import Exchange
+    pass
 
 _BODILESS = frozenset((204, 304))
 _PROTOCOL_ERRORS = frozenset((0x1, 0x3, 0x5, 0x6, 0x9))  # RFC 9113 section 7: what only a broken peer gives as a reason
 _PINGED = b"fedgate!"  # our PING's eight bytes
-
-
-def protocol_of(backend: Backend, tls: UpstreamTls | None, *, client_h2: bool) -> str:
-    """How an endpoint is spoken to: "h2" for sure, "http/1.1" for sure, or "" where TLS is to negotiate."""
-    http2 = backend.http2
-    if http2 is not None:
-        if http2.client:
-            return "h2" if client_h2 else "http/1.1"
-        if http2.always:
-            return "h2"
-    return "" if tls is not None and "h2" in tls.alpn else "http/1.1"
 
 
 class Http2Upstream(Http2Stream):
@@ -281,69 +266,3 @@ class Http2Client(Connection):
 
 AnyUpstream = Upstream | Http2Upstream
 """One request on its way to an endpoint."""
-
-# ----------------------------------------------------------------------------------------------------------- connecting
-
-
-async def connect(x: Exchange, state: BackendState, host: Host, limit: float) -> Upstream | Http2Client:
-    """A connection to this endpoint: one of HTTP/1 for this exchange alone, or one that is shared, just dialled or by another meanwhile.
-
-    Raises as Dialer.dial. Interrupted, nothing is left behind."""
-    backend, dialer = state.backend, x.runtime.dialer
-    authority = x.authority.decode("latin-1")
-    tls = tls_of(backend, host)
-    wanted = protocol_of(backend, tls, client_h2=x.head.minor == 2)
-    pool: Pool | None = host.pool
-    if pool is None:
-        pool = host.pool = Pool()
-    if wanted == "http/1.1" or (not wanted and pool.only_http1):
-        return await dialer.dial(x.strand, state, host, authority=authority, limit=limit)
-    while pool.connecting:
-        await _wait(x.strand, pool, min(limit, x.strand.reactor.now + backend.connect_timeout_ms / 1000), limit)
-        shared: Http2Client | None = pool.available()
-        if shared is not None:
-            return shared
-        if not wanted and pool.only_http1:
-            return await dialer.dial(x.strand, state, host, authority=authority, limit=limit)
-    pool.connecting = True
-    try:
-        upstream = await dialer.dial(x.strand, state, host, authority=authority, limit=limit)
-        if not wanted and _negotiated(upstream) != "h2":
-            pool.only_http1 = True
-            return upstream
-        client = Http2Client(upstream, backend, x.runtime.unflushed, peer=bool(host.endpoint.peer))
-        pool.shared.append(client)
-        return client
-    finally:
-        pool.connecting = False
-        x.strand.reactor.soon(_waker(pool))
-
-
-def _negotiated(upstream: Upstream) -> str | None:
-    tls = getattr(upstream.stream, "tls", None)
-    return tls.selected_alpn_protocol() if tls is not None else None
-
-
-async def _wait(strand: Strand, pool: Pool, until: float, limit: float) -> None:
-    """Until somebody's dialling has ended. Raises AttemptFailed, or DeadlineExceeded when `limit` passed."""
-    strand.until(until)
-    pool.waiting.append(strand)
-    try:
-        while strand in pool.waiting:
-            await suspend()
-    except DeadlineExceeded:
-        if strand.reactor.now >= limit:
-            raise
-        raise AttemptFailed(Failure.CONNECT_TIMEOUT, "connection_timeout") from None
-    finally:
-        if strand in pool.waiting:
-            pool.waiting.remove(strand)
-
-
-def _waker(pool: Pool) -> Callable[[], None]:
-    def wake() -> None:
-        waiting, pool.waiting = pool.waiting, []
-        for strand in waiting:
-            strand.wake(0)
-
-    return wake

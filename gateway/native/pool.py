@@ -21,6 +21,7 @@ from gateway.native.backend import BackendState
 from gateway.native.codec.h1 import ClientCodec
 from gateway.native.host import Host
 from gateway.native.identity import PeerRefused
+from gateway.native.limits import Line
 from gateway.native.preface import Proxy, TunnelRefused, open_tunnel, say_proxy, set_keepalive
 from gateway.native.reactor import NEVER, WRITE, DeadlineExceeded, Reactor, Strand, suspend
 from gateway.native.stream import Stream, TlsStream
@@ -49,10 +50,10 @@ class Pool(list["Upstream"]):
     any more.
 
     shared: connections of HTTP/2, each for many exchanges at once. connecting: one of those is being dialled, and `waiting` wait for
-    it. only_http1: what TLS agreed on with this endpoint.
+    it. only_http1: what TLS agreed on with this endpoint. line: who waits because no more connections may be opened.
     """
 
-    __slots__ = ("closed", "connecting", "only_http1", "opened", "shared", "waiting")
+    __slots__ = ("closed", "connecting", "line", "only_http1", "opened", "shared", "waiting")
 
     def __init__(self) -> None:
         super().__init__()
@@ -60,6 +61,7 @@ class Pool(list["Upstream"]):
         self.closed = self.connecting = self.only_http1 = False
         self.shared: list[Any] = []
         self.waiting: list[Strand] = []
+        self.line: Line[Upstream] | None = None
 
     def available(self) -> Any:
         """A shared connection with room for another request, or None."""
@@ -85,8 +87,10 @@ class Upstream:
 
     __slots__ = (
         "armed",
+        "born",
         "codec",
         "deadline",
+        "gone",
         "interim",
         "log_json",
         "log_text",
@@ -106,6 +110,8 @@ class Upstream:
         self.server_name = server_name
         self.deadline = self.armed = NEVER
         self.on_idle: Callable[[int], None] = self._idle
+        self.gone: Callable[[], None] | None = None  # told once, when it is closed
+        self.born = stream.reactor.now
         where, local, name = host.key.encode(), local_of(stream.sock), backend.encode()
         self.log_text = upstream_text(where, name, local)
         self.log_json = upstream_json(where, name, local)
@@ -116,8 +122,12 @@ class Upstream:
         limit = backend.max_requests_per_connection
         pool, stream = self.pool, self.stream
         used_up = pool.closed or (limit and self.requests >= limit) or backend.proxy_protocol
+        if backend.max_connection_ms and stream.reactor.now - self.born >= backend.max_connection_ms / 1000:
+            used_up = True
         if used_up or self.codec.buffer or len(pool) >= _KEPT:
             self.close()
+            return
+        if pool.line is not None and pool.line.offer(self):
             return
         pool.append(self)
         stream.listen(self.on_idle)
@@ -152,6 +162,9 @@ class Upstream:
             self.deadline = NEVER
             self.stream.close()
             self.on_idle = _closed  # breaks the cycle, so no collection is needed
+            if self.gone is not None:
+                self.gone()
+                self.gone = None
 
     def __repr__(self) -> str:
         return f"<Upstream {self.log_text!r} requests={self.requests} {self.stream!r}>"
