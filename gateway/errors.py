@@ -14,6 +14,7 @@ class GatewayError(Exception):
     flag = "-"
     detail = "via_upstream"
     body = b""
+    headers: tuple[bytes, ...] = ()  # lines beside those of every answer
 
     def __init__(self, detail: str = "", *, flag: str = "") -> None:
         super().__init__(detail or self.detail)
@@ -55,7 +56,11 @@ class NoHealthyEndpoint(GatewayError):
 
 
 class Overflow(GatewayError):
-    status, grpc, flag, detail = 503, 14, "UO", "overflow"
+    """A circuit breaker. The answer says `x-envoy-overloaded: true`."""
+
+    status, grpc, flag, detail = 503, 14, "UO", "upstream_reset_before_response_started{overflow}"
+    body = b"upstream connect error or disconnect/reset before headers. reset reason: overflow"
+    headers = (b"x-envoy-overloaded: true",)
 
 
 class ConnectFailed(GatewayError):
@@ -95,7 +100,53 @@ class LoopDetected(GatewayError):
     status, grpc, flag, detail = 508, 14, "NR", "loop_detected"
 
 
+class RateLimited(GatewayError):
+    """A local rate limit. As Envoy 1.40: no further header, and gRPC is told UNAVAILABLE (RESOURCE_EXHAUSTED only if asked for)."""
+
+    status, grpc, flag, detail = 429, 14, "RL", "local_rate_limited"
+    body = b"local_rate_limited"
+
+
+class Overloaded(GatewayError):
+    """This worker sheds: its loop is late or its memory full (native/overload)."""
+
+    status, grpc, flag, detail = 503, 14, "OM", "overload"
+    body = b"envoy overloaded"
+    headers = (b"x-envoy-overloaded: true",)
+
+
+class FaultAborted(GatewayError):
+    """A fault that a VirtualService injects: `status`, or a gRPC code where the fault says one (then the answer's status is 200 to gRPC)."""
+
+    status, grpc, flag, detail = 503, 14, "FI", "fault_filter_abort"
+    body = b"fault filter abort"
+
+    def __init__(self, status: int = 0, grpc: int = -1) -> None:
+        super().__init__()
+        if status:
+            self.status, self.grpc = status, to_grpc(status)
+        if grpc >= 0:
+            self.grpc = grpc
+            self.status = status or to_http(grpc)
+
+
 class DownstreamClosed(GatewayError):
     """The client went away before its answer was complete; never sent, only logged."""
 
     status, grpc, flag, detail = 0, 1, "DC", "downstream_remote_disconnect"
+
+
+# gRPC → HTTP as Envoy's Grpc::Utility::grpcToHttpStatus (googleapis code.proto, "HTTP Mapping"); what nobody knows is 500.
+_TO_HTTP = (200, 499, 500, 400, 504, 404, 409, 403, 429, 400, 409, 400, 501, 500, 503, 500, 401)
+# HTTP → gRPC as Envoy's httpToGrpcStatus (grpc/doc/http-grpc-status-mapping.md); what is not there is UNKNOWN.
+_TO_GRPC = {400: 13, 401: 16, 403: 7, 404: 12, 429: 14, 502: 14, 503: 14, 504: 14}
+
+
+def to_http(grpc: int) -> int:
+    """The HTTP status that a grpc-status stands for: what outlier detection and metrics count for an answer of gRPC."""
+    return _TO_HTTP[grpc] if 0 <= grpc < len(_TO_HTTP) else 500
+
+
+def to_grpc(status: int) -> int:
+    """The gRPC status of an answer of HTTP that never was one of gRPC."""
+    return _TO_GRPC.get(status, 2)

@@ -11,6 +11,7 @@ from pydantic import BeforeValidator
 from federation.resources.checks import duplicates, duration_fault, fault, host_fault, port_fault, range_fault, resource_name_fault
 from federation.resources.message import Fault, Message
 from federation.resources.node import dialled_fault
+from federation.resources.rate_limit import RateLimit
 from federation.resources.scalars import Address, Milliseconds, Whole, choice_reader, ms
 
 
@@ -135,8 +136,9 @@ class ServicePolicy(Message):
     hosts: tuple[str, ...]
     health_check: HealthCheck | None = None
     failback: Failback | None = None
+    rate_limits: tuple[RateLimit, ...] = ()
 
     def faults(self) -> Iterator[Fault]:
         yield from _pattern_faults("hosts", self.hosts, "the hosts this is about")
-        if self.health_check is None and self.failback is None:
-            yield Fault((), "the policy says nothing; write healthCheck or failback")
+        if self.health_check is None and self.failback is None and not self.rate_limits:
+            yield Fault((), "the policy says nothing; write healthCheck, failback or rateLimits")

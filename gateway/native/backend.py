@@ -16,18 +16,23 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 
+from discovery.model import Health
 from gateway.engine import BackendStatistics, EndpointStatistics, PriorityMoved, Report
+from gateway.native.breakers import Breakers
 from gateway.native.fitness import MUTE, Fitness
 from gateway.native.host import Host, Waiter
-from gateway.native.shared import Counter as SharedCounter
-from gateway.native.shared import Ejection, Shared, counter_key
+from gateway.native.limits import Limiter
+from gateway.native.original import Originals
+from gateway.native.shared import Ejection, Shared
 from gateway.native.spread import EMPTY, gather, natural, spread
-from gateway.policy import circuit
 from gateway.policy.balance import Random, picker
 from gateway.policy.failback import Ramp
 from gateway.policy.failure import Failure
+from gateway.policy.retry import excluded_priorities
 from gateway.snapshot import Backend, Balance, LbEndpoint, RetryPolicy
 from gateway.verdicts import Verdict
+
+Entries = list[tuple[float, Callable[[], Host]]]
 
 # A ramp moves in steps of a per cent; the journal wants the movement, not each step.
 _MOVE_REPORTS = 0.25
@@ -38,34 +43,36 @@ _STEP = 0.1
 _CONDEMNED = 2
 
 
-class BackendState:
-    """See the module. Create and change it through `Upstreams`. retries, overflow: counted by the exchange. fitness: which of its
-    endpoints are fit. closed: the Snapshot has it no more."""
+class BackendState(Breakers):
+    """See the module. Create and change it through `Upstreams`. retries, overflow: counted by the exchange. limiter: its rate limits, if
+    any. fitness: which of its endpoints are fit. closed: the Snapshot has it no more."""
 
     __slots__ = (
-        "_counter",
         "_entries",
         "_evacuated",
         "_gone",
+        "_hashed",
         "_moved_at",
+        "_originals",
         "_ramp",
         "_random",
         "_reported",
         "_spread",
         "_step_at",
+        "_timed",
         "_verdicts",
         "_wakeful",
-        "active",
+        "_without",
         "awake",
         "backend",
         "closed",
         "endpoints",
         "fitness",
         "hosts",
+        "limiter",
         "overflow",
         "reports",
         "retries",
-        "retrying",
     )
 
     def __init__(
@@ -78,31 +85,37 @@ class BackendState:
         awake: list[BackendState] | None = None,
     ) -> None:
         """reports: where to say what happened. awake: where to put itself when it wants to be ticked."""
+        super().__init__()
         self.backend = backend
         self.reports = [] if reports is None else reports
         self.awake = self.closed = False
         self._wakeful = [] if awake is None else awake
         self.endpoints: Sequence[LbEndpoint] = ()
         self.hosts: dict[str, Host] = {}
-        self.active = self.retries = self.retrying = self.overflow = 0
+        self.retries = self.overflow = 0
         self._random = random
         self._verdicts: Mapping[str, Verdict] = {}
         self._evacuated: Mapping[str, int] = {}
         self._gone: dict[tuple[int, str, str], int] = {}  # traffic of hosts that are no more, or were elsewhere before
         self.fitness = Fitness(backend, shared, self.reports)
-        self._counter: SharedCounter | None = None
+        self.limiter: Limiter | None = None
         self._ramp: Ramp | None = None
         self._spread = EMPTY
-        self._entries: list[tuple[float, Callable[[], Host]]] = []
+        self._entries: Entries = []
+        self._without: dict[frozenset[int], Entries] = {}  # the same without some priorities
+        self._hashed: Callable[[int], Host | None] | None = None
+        self._originals: Originals | None = None
         self._reported: tuple[int, ...] = ()
         self._moved_at = self._step_at = float("-inf")
         self._configure(backend)
 
     # ------------------------------------------------------------------------------------------------------- picking
 
-    def pick(self, now: float, *, repeatable: bool = True) -> Host | None:
+    def pick(self, now: float, *, repeatable: bool = True, key: int | None = None, original: str = "") -> Host | None:
         """The endpoint for a request's first attempt, None when there is none in service. repeatable: it may be sent again if this
-        endpoint does not answer; such requests also find out whether an endpoint that was silent is back. About 0.5 µs."""
+        endpoint does not answer; such requests also find out whether an endpoint that was silent is back. key: the request's hash, where the
+        balance wants one (None: any endpoint). original: `ADDRESS:PORT` that the client meant, where the balance is PASSTHROUGH.
+        About 0.5 µs."""
         fitness = self.fitness
         if fitness.changed:
             self._rebuild(now)
@@ -110,11 +123,13 @@ class BackendState:
             host = fitness.ask(now, repeatable=repeatable)
             if host is not None:
                 return host
+        if key is not None and self._hashed is not None:
+            return self._hashed(key)
         entries = self._entries
         if len(entries) == 1:
             return entries[0][1]()
         if not entries:
-            return None
+            return None if self._originals is None else self._originals.pick(original, now)
         point = self._random() * 100.0
         for bound, choose in entries:
             if point < bound:
@@ -126,31 +141,46 @@ class BackendState:
 
         Under policy.immediate (defaults: fedgate) an untried endpoint is preferred wherever it is, in the priorities that carry load
         first, but one that itself has long been asked without an answer, and a priority of which two endpoints failed this request,
-        only after all others. Otherwise as Envoy: the balance picks
-        anew up to host_attempts times to find another (previous_hosts), not in the priorities tried (previous_priorities)."""
+        only after all others. Otherwise as Envoy: the balance picks anew up to host_attempts times to find another (previous_hosts), after
+        every second attempt not in the priorities tried so far (previous_priorities). `tried` is in order."""
         if self.fitness.changed:
             self._rebuild(now)
-        if policy.immediate or elsewhere or policy.previous_priorities:
-            least = 1 if policy.previous_priorities and not policy.immediate else _CONDEMNED
-            host = self._pick_untried(now, tried, least)
+        if self._originals is not None:
+            return tried[-1] if tried and not elsewhere else None
+        if policy.immediate or elsewhere:
+            host = self._pick_untried(now, tried)
             if host is not None or elsewhere:
                 return host
-        host = self._draw()
+        entries = self._entries
+        if policy.previous_priorities:
+            entries = self._entries_without(excluded_priorities([host.priority for host in tried]))
+        host = self._draw(entries)
         if policy.previous_hosts:
             for _ in range(policy.host_attempts):
                 if host not in tried:
                     break
-                host = self._draw()
+                host = self._draw(entries)
         return host
 
-    def _draw(self) -> Host | None:
+    def _draw(self, entries: Entries) -> Host | None:
         point = self._random() * 100.0
-        for bound, choose in self._entries:
+        for bound, choose in entries:
             if point < bound:
                 return choose()
         return None
 
-    def _pick_untried(self, now: float, tried: Sequence[Host], condemned: int) -> Host | None:
+    def _entries_without(self, excluded: frozenset[int]) -> Entries:
+        """As if those priorities had nobody; as ever when then nobody is left."""
+        if not excluded:
+            return self._entries
+        found = self._without.get(excluded)
+        if found is None:
+            others = [host for host in self.fitness.hosts if host.priority not in excluded]
+            found = spread(self.backend, gather(others, self._evacuated), None, self._random).entries or self._entries
+            self._without[excluded] = found
+        return found
+
+    def _pick_untried(self, now: float, tried: Sequence[Host]) -> Host | None:
         failures = Counter(host.priority for host in tried)
         # Who waited for nothing once shall not again: one silent endpoint is enough to prefer the next priority.
         failures.update({host.priority: _CONDEMNED for host in tried if host.ejected and host.reason in MUTE})
@@ -159,7 +189,7 @@ class BackendState:
         for priority, hosts in enumerate(self._spread.in_service):
             for host in hosts:
                 if host not in tried:
-                    bad = failures[priority] >= condemned or self.fitness.doubtful(host, now)
+                    bad = failures[priority] >= _CONDEMNED or self.fitness.doubtful(host, now)
                     idle = not loads[priority]
                     choices.setdefault((bad, idle, priority if idle else 0), []).append(host)
         if not choices:
@@ -175,12 +205,6 @@ class BackendState:
         """How many endpoints in service a request has not tried."""
         return sum(1 for hosts in self._spread.in_service for host in hosts if host not in tried)
 
-    def admits(self) -> bool:
-        """Whether the circuit breaker (limits.requests over all workers) lets another request begin; else Overflow."""
-        if not self.backend.limits.requests:
-            return True
-        return circuit.admits(self.backend.limits.requests, self.active if self._counter is None else self._counter.total())
-
     # ------------------------------------------------------------------------------------------- the life of an attempt
 
     def started(self, host: Host, waiter: Waiter, now: float) -> None:
@@ -191,14 +215,16 @@ class BackendState:
         self.active += 1
         if not self.awake:
             self.wake()
-        if self._counter is not None:
-            self._counter.add(1)
+        if self._requests is not None:
+            self._requests.add(1)
 
     def answered(self, host: Host, waiter: Waiter, status: int, now: float) -> None:
         """The head of the final answer is here (for gRPC: the HTTP status that its grpc-status stands for)."""
         began = host.waiting.pop(waiter, None)
         if began is not None:
             host.latencies.record(now - began)
+            if self._timed:
+                host.observe(now - began, now)
         host.last_answer = now
         if status >= 500:
             host.failures += 1
@@ -217,8 +243,8 @@ class BackendState:
         host.waiting.pop(waiter, None)
         host.active -= 1
         self.active -= 1
-        if self._counter is not None:
-            self._counter.add(-1)
+        if self._requests is not None:
+            self._requests.add(-1)
 
     def wake(self) -> None:
         """Have it ticked from now on, until nothing is in flight, out, or on its way."""
@@ -282,7 +308,14 @@ class BackendState:
 
     def _configure(self, backend: Backend) -> None:
         self.backend = backend
+        self._timed = backend.balance is Balance.PEAK_EWMA
         self.fitness.configure(backend)
+        if backend.balance is not Balance.PASSTHROUGH:
+            if self._originals is not None:
+                self._originals.close()
+            self._originals = None
+        elif self._originals is None:
+            self._originals = Originals(backend.name)
         if backend.failback is None:
             self._ramp = None
         elif self._ramp is None:
@@ -290,18 +323,24 @@ class BackendState:
         else:
             self._ramp.policy = backend.failback
         shared = self.fitness.shared
-        if backend.limits.requests and self._counter is None and shared is not None:
-            self._counter = shared.counter(counter_key(backend.name))
-            self._counter.add(self.active)
-        elif not backend.limits.requests and self._counter is not None:
-            self._counter.forget()
-            self._counter = None
+        self.limit(backend, shared, sum(host.opened for host in self.hosts.values()))
+        if not backend.rate_limits or shared is None:
+            self.limiter = None
+        elif self.limiter is None or backend.rate_limits != self.limiter.limits:
+            self.limiter = Limiter(backend.rate_limits, shared, backend.name)
 
     def assess(self, verdicts: Mapping[str, Verdict], evacuated: Mapping[str, int]) -> None:
         """Take over what control knows of this backend's endpoints, by id or group."""
         self._verdicts, self._evacuated = verdicts, evacuated
         for host in self.fitness.hosts:
-            host.verdict = verdicts.get(host.endpoint.group or host.id)
+            verdict = verdicts.get(host.endpoint.group or host.id)
+            if host.verdict is verdict:
+                continue
+            usable = host.verdict is None or host.verdict.health.usable
+            host.verdict = verdict
+            # What waits at an endpoint that just failed its checks goes elsewhere if it may. One that drains answers what it has.
+            if usable and verdict is not None and verdict.health is Health.UNHEALTHY:
+                self.fitness.evict(host)
         self.fitness.changed = True
         self.wake()
 
@@ -324,8 +363,9 @@ class BackendState:
         self.closed = True
         for host in self.fitness.hosts:
             self.fitness.forget(host)
-        if self._counter is not None:
-            self._counter.forget()
+        self.unlimit()
+        if self._originals is not None:
+            self._originals.close()
 
     def _rebuild(self, now: float) -> None:
         hosts = self.fitness.hosts
@@ -338,6 +378,8 @@ class BackendState:
             granted = self._ramp.observe(now, [(priority.name, natural(priority, over)) for priority in priorities])
         self._spread = spread(self.backend, priorities, granted, self._random)
         self._entries = self._spread.entries
+        self._hashed = getattr(self._spread, "hashed", None)
+        self._without.clear()
         self.fitness.changed = False
 
     # ---------------------------------------------------------------------------------------------------- statistics

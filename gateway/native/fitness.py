@@ -220,7 +220,7 @@ class Fitness:
         # The cheap look first: half of the floor is the least that anything here waits for.
         if not newest_first or now - newest_first[-1] < policy.floor_ms / 2000:
             return
-        after = silence.limit(policy, host.latencies.percentile(99) or self._usual())
+        after = silence.limit(policy, host.latencies.usual or self._usual())
         needed = 1 if host.half_open else policy.waiting
         oldest = newest_first[-1]
         if len(newest_first) >= needed:
@@ -248,8 +248,8 @@ class Fitness:
         return bool(fresh) and now - fresh[-1] >= self.silence.floor_ms / 2000
 
     def _usual(self) -> float:
-        """p99 of the backend's other hosts, for one that has not answered yet."""
-        return max((host.latencies.percentile(99) for host in self.hosts), default=0.0)
+        """That of the backend's other hosts, for one that has not answered yet."""
+        return max((host.latencies.usual for host in self.hosts), default=0.0)
 
     def _ask(self, host: Host, requests: int) -> None:
         host.asked = requests

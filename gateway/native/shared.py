@@ -1,15 +1,17 @@
-"""Memory that all workers of one gateway read, and each writes its own part of: stamps, ejections, counters of limits.
+"""Memory that all workers of one gateway read, and each writes its own part of: stamps, ejections, counters of limits, token buckets.
 
 Theory of operation. The supervisor creates one anonymous memory file and every process maps it. It holds a header and one slot a
 worker. A worker writes its own slot only, so no word ever has two writers and nothing needs a lock; everyone reads all slots.
 
     header   magic, workers, generation
-    slot     stamp, pid, draining, ejections used, then the ejection table, then the counter table
+    slot     stamp, pid, draining, ejections used, then the ejection table, the counter table, the table of token buckets
 
 Python has no memory barriers, so no reader relies on the order in which another process's writes arrive:
 - Stamps, pids and counter values are single aligned 8-byte words, which the machine reads and writes whole. A counter is read
   together with its key and believed only if the key is the one wanted; a value one write old is a request's worth of error, which
   the limits allow ("exact to within one request a worker").
+- A token bucket's mark is two words, the count written before the epoch: half of it is an old epoch with a small count, which is a token
+  or so too many for a moment (policy/ratelimit.py).
 - An ejection is several words, so it carries a checksum of them. A reader passes over an entry whose checksum does not fit and
   looks again at its next reading; half an ejection is never seen.
 - `generation` is a word that everyone may write, each writer with a value that nobody wrote before (worker number and its own
@@ -29,9 +31,11 @@ import mmap
 import os
 import struct
 import zlib
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 
 import msgspec
+
+from gateway.native.tables import BUCKETS, COUNTERS, EMPTY, MOST_BUCKETS, Counter, Mark
 
 REASONS = (
     "",
@@ -47,25 +51,19 @@ REASONS = (
 SUPERVISOR = -1
 """The worker number of a process that has no slot: it reads all and clears the slots of the dead."""
 
-_MAGIC = 0x31_65_74_61_67_64_65_66  # "fedgate1", low byte first
+_MAGIC = 0x32_65_74_61_67_64_65_66  # "fedgate2", low byte first: the number changes with the layout
 _HEADER_WORDS = 8  # one cache line
 _GENERATION = 2
 _STAMP, _PID, _DRAINING, _USED = 0, 1, 2, 3
 _SLOT_HEADER_WORDS = 8
+_NOWHERE = 1 << 60  # the slot of a process without one: writing there is an IndexError
 _ENTRY_WORDS = 5  # key, until, reason, count, checksum
 # A gateway that has more than 2,048 endpoints out at once has lost regions, not endpoints; priorities and verdicts speak then.
 # The one that ends soonest gives way. A scan of a full table costs about 1 ms, an usual one a few µs.
 EJECTIONS = 2048
-# Only backends with a limit that is shared have a counter. A key is at most 32 places behind its own, so that a look-up's cost is
-# bounded (at a load of 3/4 a run that long has probability under 1 in 10,000); a counter that finds no place there is kept by its
-# process alone, and its limit is then per worker, as in Envoy.
-COUNTERS = 4096
-_PROBES = 32
-_MASK = COUNTERS - 1
-_NOWHERE = 1 << 60  # the slot of a process without one: writing there is an IndexError
-_EMPTY, _FORGOTTEN = 0, 1  # keys that no name has
-_TABLE = _SLOT_HEADER_WORDS + EJECTIONS * _ENTRY_WORDS
-_SLOT_WORDS = (_TABLE + COUNTERS * 2 + 511) // 512 * 512  # whole pages: neighbours never share a cache line
+_COUNTERS = _SLOT_HEADER_WORDS + EJECTIONS * _ENTRY_WORDS
+_BUCKETS = _COUNTERS + COUNTERS * 2
+_SLOT_WORDS = (_BUCKETS + BUCKETS * 3 + 511) // 512 * 512  # whole pages: neighbours never share a cache line
 
 
 def ejection_key(backend: str, endpoint: str) -> int:
@@ -73,9 +71,14 @@ def ejection_key(backend: str, endpoint: str) -> int:
     return _hash(backend.encode() + b"\0" + endpoint.encode())
 
 
-def counter_key(backend: str) -> int:
-    """The 64-bit name of a backend's counter."""
-    return _hash(backend.encode())
+def counter_key(backend: str, of: str = "") -> int:
+    """The 64-bit name of a backend's counter. of: what it counts; "" = requests in flight."""
+    return _hash(backend.encode() + (b"\0\0" + of.encode() if of else b""))
+
+
+def bucket_key(limit: bytes, values: Iterable[bytes]) -> int:
+    """The 64-bit name of a token bucket. limit: everything that makes it this limit and no other."""
+    return _hash(b"".join(b"%d:%b" % (len(each), each) for each in (limit, *values)))
 
 
 def _hash(name: bytes) -> int:
@@ -108,6 +111,7 @@ class Shared:
         self._base = _slot(worker) if worker != SUPERVISOR else _NOWHERE
         self._written = 0
         self._own: dict[int, int] = {}  # key → index of its entry in this worker's ejection table
+        self._marks: dict[tuple[bytes, tuple[str | bytes, ...]], Mark] = {}
         self._seen = -1
         self._ejections: Mapping[int, Ejection] = {}
 
@@ -194,7 +198,7 @@ class Shared:
         """End this worker's ejection of the endpoint, if there is one; another worker's stands."""
         index = self._own.pop(key, None)
         if index is not None:
-            self._write(index, (_EMPTY, 0, 0, 0))
+            self._write(index, (EMPTY, 0, 0, 0))
 
     def mine(self, key: int) -> bool:
         """True while this worker itself holds an ejection of the endpoint (it may have run out)."""
@@ -227,7 +231,7 @@ class Shared:
                 key, until, reason, count, check = values[at : at + _ENTRY_WORDS]
                 if check != _checksum(key, until, reason, count):
                     whole = False  # its writer is at it just now, or died in it: look again next time
-                elif key != _EMPTY and (key not in found or found[key].until_ns < until):
+                elif key != EMPTY and (key not in found or found[key].until_ns < until):
                     first = found[key].worker if key in found else worker
                     name = REASONS[reason] if reason < len(REASONS) else "unknown"
                     found[key] = Ejection(until, name, count, first)
@@ -241,7 +245,7 @@ class Shared:
             taken = set(self._own.values())
             return next(index for index in range(used) if index not in taken)
         if used < EJECTIONS:
-            self._write(used, (_EMPTY, 0, 0, 0))  # a valid entry before anyone is told to read it
+            self._write(used, (EMPTY, 0, 0, 0))  # a valid entry before anyone is told to read it
             self._words[self._base + _USED] = used + 1
             return used
         soonest = min(self._own, key=lambda key: self._words[start + self._own[key] * _ENTRY_WORDS + 1])
@@ -263,7 +267,25 @@ class Shared:
     def counter(self, key: int) -> Counter:
         """The handle of a counter (`counter_key`). Make one a name and keep it beside the backend: `forget` of one handle is not
         known to another. A process without a slot can only read it."""
-        return Counter(self, key)
+        own, others = self._tables(_COUNTERS)
+        return Counter(self._words, own, others, key)
+
+    def mark(self, limit: bytes, values: tuple[str | bytes, ...]) -> Mark:
+        """The token bucket of these values under this limit. limit: what makes it this limit and no other. Do not keep it: of more than
+        MOST_BUCKETS the one that was longest not asked for gives way."""
+        key = (limit, values)
+        mark = self._marks.pop(key, None)
+        if mark is None:
+            if len(self._marks) >= MOST_BUCKETS:
+                self._marks.pop(next(iter(self._marks))).forget()
+            own, others = self._tables(_BUCKETS)
+            mark = Mark(self._words, own, others, bucket_key(limit, [v if isinstance(v, bytes) else v.encode() for v in values]))
+        self._marks[key] = mark  # the last used is the last
+        return mark
+
+    def _tables(self, offset: int) -> tuple[int, list[int]]:
+        """Where this worker's table of a kind is (-1 = it has none) and where those of the others are."""
+        return self._base + offset, [_slot(worker) + offset for worker in range(self.workers) if worker != self.worker]
 
     def add(self, backend: str, delta: int) -> None:
         """`counter(counter_key(backend)).add(delta)`, for where speed does not matter."""
@@ -278,63 +300,6 @@ class Shared:
         return f"<Shared {who} of {self.workers}, {len(self._own)} ejections of its own>"
 
 
-class Counter:
-    """What one backend has in flight over all workers. `add` changes this worker's share, `total` reads everybody's."""
-
-    __slots__ = ("_at", "_key", "_local", "_others", "_own", "_words")
-
-    def __init__(self, shared: Shared, key: int) -> None:
-        self._words = shared._words
-        self._key = key
-        self._own = shared._base + _TABLE
-        self._at = -1  # where this worker's value is, once it has one
-        self._local = 0  # its share when the table has no place for it
-        tables = [_slot(worker) + _TABLE for worker in range(shared.workers) if worker != shared.worker]
-        self._others = [[table, table] for table in tables]  # table, and where the key was last found in it
-        if shared.worker != SUPERVISOR:
-            self._at = _find(self._words, self._own, key)
-
-    def add(self, delta: int) -> None:
-        """Change this worker's share; it never falls under 0. About 0.2 µs."""
-        words, at = self._words, self._at
-        if at < 0 and (at := self._insert()) < 0:
-            self._local = max(0, self._local + delta)
-            return
-        value = words[at + 1] + delta
-        words[at + 1] = value if value > 0 else 0
-
-    def total(self) -> int:
-        """Everybody's shares, exact to within what others change at this moment. About 0.2 µs and as much per other worker."""
-        words, key = self._words, self._key
-        value = words[self._at + 1] if self._at >= 0 else self._local
-        for place in self._others:
-            at = place[1]
-            if words[at] != key:
-                at = _find(words, place[0], key)
-                if at < 0:
-                    continue
-                place[1] = at
-            value += words[at + 1]
-        return value
-
-    def forget(self) -> None:
-        """Give the place back, when the backend is gone; this worker's share ends with it. The handle may be used again."""
-        if self._at >= 0:
-            self._words[self._at + 1] = 0
-            self._words[self._at] = _FORGOTTEN
-            self._at = -1
-        self._local = 0
-
-    def _insert(self) -> int:
-        if self._local:
-            return -1  # what was begun alone ends alone: the share is in one place only
-        self._at = _insert(self._words, self._own, self._key)
-        return self._at
-
-    def __repr__(self) -> str:
-        return f"<Counter {self._key:016x} total {self.total()}{' of this worker alone' if self._local else ''}>"
-
-
 def _slot(worker: int) -> int:
     return _HEADER_WORDS + worker * _SLOT_WORDS
 
@@ -342,33 +307,3 @@ def _slot(worker: int) -> int:
 def _checksum(key: int, until: int, reason: int, count: int) -> int:
     # Of an empty entry it is 0, so that memory never written is a valid empty entry.
     return zlib.crc32(struct.pack("4Q", key, until, reason, count)) if key else 0
-
-
-def _find(words: memoryview[int], table: int, key: int) -> int:
-    """Where the key is in a table, or -1."""
-    index = key & _MASK
-    for _ in range(_PROBES):
-        at = table + 2 * index
-        found = words[at]
-        if found == key:
-            return at
-        if found == _EMPTY:
-            return -1
-        index = (index + 1) & _MASK
-    return -1
-
-
-def _insert(words: memoryview[int], table: int, key: int) -> int:
-    """A place for the key with value 0, or -1 when there is none."""
-    at = _find(words, table, key)
-    if at >= 0:
-        return at
-    index = key & _MASK
-    for _ in range(_PROBES):
-        at = table + 2 * index
-        if words[at] in (_EMPTY, _FORGOTTEN):
-            words[at + 1] = 0
-            words[at] = key
-            return at
-        index = (index + 1) & _MASK
-    return -1

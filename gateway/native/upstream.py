@@ -1,12 +1,12 @@
 """All backends of a worker: what a Snapshot and Verdicts say of them, and what the other workers ejected.
 
-The engine owns one `Upstreams`. It calls `apply` for each Snapshot, `assess` for each Verdicts, `sync` once a turn (an integer
+The engine owns one `Upstreams`. It calls `prepare` and `finish` for each Snapshot, `assess` for each Verdicts, `sync` once a turn (an integer
 compare when nothing changed), `tick` every 50 ms, and looks backends up in `states` per request.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 
 from gateway.engine import BackendStatistics, Ejected, EndpointStatistics, Report
 from gateway.native.backend import BackendState
@@ -51,22 +51,37 @@ class Upstreams:
         self._reports: list[Report] = []
         self._awake: list[BackendState] = []
         self._parts: Mapping[str, Part] = {}
+        self._touched: set[str] = set()  # backends that are not yet as the last Snapshot says
 
     # ------------------------------------------------------------------------------------------------ what should be
 
     def apply(self, snapshot: Snapshot, now: float) -> list[Host]:
-        """Make the states what the Snapshot says. Costs what changed, beside one look at each part (1 ms for 10,000). Returns hosts
-        that are no more, whose idle connections are to be closed; requests in flight keep their state and host to their end."""
-        old, self._parts = self._parts, snapshot.parts
+        """`prepare` and `finish` in one go."""
+        removed = [host for hosts in self.prepare(snapshot, now) for host in hosts]
+        return removed + self.finish(snapshot, now)
+
+    def prepare(self, snapshot: Snapshot, now: float) -> Iterator[list[Host]]:
+        """Make the states of all backends that the Snapshot has what it says, one a step: traffic may run between the steps, on the old
+        tables. Yields hosts that are no more, whose idle connections are to be closed; requests in flight keep their state and host to
+        their end. Costs what changed, beside one look at each part (1 ms for 10,000), then about 50 µs a backend. A Snapshot that was
+        not prepared to its end is made good by the next one."""
+        old = self._parts
         touched = {name for name, part in snapshot.parts.items() if old.get(name) is not part}
         touched.update(name for name in old if name not in snapshot.parts)
-        removed: list[Host] = []
-        for name in {name.partition("/")[2] for name in touched if name.startswith(("backend/", "endpoints/"))}:
+        self._touched |= {name.partition("/")[2] for name in touched if name.startswith(("backend/", "endpoints/"))}
+        self._parts = snapshot.parts
+        for name in list(self._touched):
             backend = snapshot.parts.get(f"backend/{name}")
             if isinstance(backend, Backend):
-                removed += self._reconcile(backend, snapshot.endpoints(name), now)
-            elif name in self.states:
-                removed += self._remove(name)
+                self._touched.discard(name)
+                yield self._reconcile(backend, snapshot.endpoints(name), now)
+
+    def finish(self, snapshot: Snapshot, now: float) -> list[Host]:
+        """Let go of the backends that the Snapshot does not have: when its tables are in use, or in the same turn before. Returns hosts as
+        `prepare`."""
+        gone = [name for name in self._touched if f"backend/{name}" not in snapshot.parts]
+        self._touched.difference_update(gone)
+        removed = [host for name in gone if name in self.states for host in self._remove(name)]
         self.sync(now)
         return removed
 

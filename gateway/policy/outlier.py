@@ -8,6 +8,9 @@ Two kinds of fault: what the endpoint answered (status), and what kept it from a
 timeout). Without `split_local_origin` the second kind counts as the status it would be reported with: 504 for a timeout, 503
 otherwise, so it counts as 5xx and as gateway error. With it, it has a counter of its own and an answer of any status resets that.
 
+With `error_codes` (outlierDetectionHttpErrorCodes) the answers of just these statuses are faults, whatever they are, and all others
+successes, 5xx too; among them 502, 503 and 504 go on counting as gateway errors. Success rates are not looked at (off in Istio).
+
 Pure: no clock; time is an argument in seconds.
 """
 
@@ -52,6 +55,11 @@ def answered(tally: Tally, status: int, policy: Outlier) -> str:
             tally.fives = tally.gateway = 0
             tally.faulty = tally.local > 0
         return ""
+    return _fault(tally, status, policy)
+
+
+def _fault(tally: Tally, status: int, policy: Outlier) -> str:
+    """Count a fault that is told as `status`."""
     tally.faulty = True
     reason = ""
     if status in _GATEWAY:
@@ -69,10 +77,8 @@ def answered(tally: Tally, status: int, policy: Outlier) -> str:
 def failed(tally: Tally, failure: Failure, policy: Outlier) -> str:
     """Count an attempt without an answer; otherwise as `answered`."""
     if not policy.split_local_origin:
-        status = 504 if failure in _TIMEOUTS else 503
-        if policy.error_codes and status not in policy.error_codes:
-            return ""
-        return answered(tally, status, policy)
+        # Whatever `error_codes` says: they are of answers, and there was none.
+        return _fault(tally, 504 if failure in _TIMEOUTS else 503, policy)
     tally.faulty = True
     tally.local += 1
     if policy.consecutive_local_origin and tally.local >= policy.consecutive_local_origin:
@@ -100,7 +106,7 @@ def ejection_seconds(policy: Outlier, times: int) -> float:
 def more_times(policy: Outlier, times: int) -> int:
     """The multiplier after one more ejection: it stops growing where the cap makes it pointless, so that it also decays soon."""
     longest = max(policy.max_ejection_ms, policy.base_ejection_ms)
-    return times + 1 if policy.base_ejection_ms * times <= longest else times
+    return times + 1 if policy.base_ejection_ms * times < longest + policy.base_ejection_ms else times
 
 
 def fewer_times(times: int) -> int:

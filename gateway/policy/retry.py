@@ -2,6 +2,10 @@
 
 Theory of operation. Two permissions, asked in this order once an attempt has failed:
 
+Conditions are Envoy's by name. `retriable-headers` is one that never applies by itself: the headers it looks for could only be named by a
+request's `x-envoy-retriable-header-names`, an order to a proxy that is taken from requests at the edge, and Istio has no field for them.
+`http3-post-connect-failure` never applies either: no endpoint is spoken to in HTTP/3.
+
 1. *Elsewhere*, under `immediate` (defaults: fedgate; DESIGN section 6). What was never sent, and what is safe to repeat (GET, HEAD,
    OPTIONS) and got no answer for another reason than its own time running out, goes to an endpoint it has not tried, at once. The
    route's `attempts` do not bound this: two are used up by a region of two dead endpoints before their ejection. What bounds it is
@@ -17,11 +21,12 @@ Pure: no clock; randomness is an argument.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
 import msgspec
 
+from gateway.policy.circuit import may_retry
 from gateway.policy.failure import Failure
 from gateway.snapshot import RetryBudget, RetryPolicy
 
@@ -32,11 +37,12 @@ SAFE = frozenset({"GET", "HEAD", "OPTIONS"})
 # that FIELD's localities can make (0..3) when nothing else was written. More is a storm: each may cost a connect timeout.
 ELSEWHERE = 8
 
-_RESETS = frozenset(
-    {Failure.RESET, Failure.RESET_UNSENT, Failure.REFUSED_STREAM, Failure.TIMEOUT, Failure.PROTOCOL, Failure.SILENCE}
-)
+# Envoy's retry priority "previous_priorities" as Istio sets it: looked at anew after every second attempt (retry.go, FIELD b18).
+UPDATE_FREQUENCY = 2
+
 _CONNECTS = frozenset({Failure.CONNECT, Failure.CONNECT_TIMEOUT})
 _GATEWAY = frozenset({502, 503, 504})
+RATELIMITED = "envoy-ratelimited"
 _GRPC = {1: "cancelled", 4: "deadline-exceeded", 8: "resource-exhausted", 13: "internal", 14: "unavailable"}
 
 
@@ -60,6 +66,11 @@ class Request(NamedTuple):
     elsewhere: int = 0
     held: bool = True
     begun: bool = False
+
+    @property
+    def attempt(self) -> int:
+        """The number of the attempt that runs, 1 the first: what `x-envoy-attempt-count` says to the endpoint."""
+        return 1 + self.retries + self.elsewhere
 
 
 class Decision(msgspec.Struct, frozen=True):
@@ -109,7 +120,10 @@ def _elsewhere(policy: RetryPolicy, request: Request, outcome: Outcome) -> str:
 
 
 def retriable(policy: RetryPolicy, outcome: Outcome) -> str:
-    """The first of the policy's conditions that the outcome meets; "" when none does."""
+    """The first of the policy's conditions that the outcome meets; "" when none does. An answer with `x-envoy-ratelimited` is repeated
+    only for the condition of that name: a limiter that refused once is not to be asked harder."""
+    if outcome.ratelimited:
+        return RATELIMITED if RATELIMITED in policy.conditions else ""
     for condition in policy.conditions:
         if _meets(condition, outcome, policy):
             return condition
@@ -125,9 +139,9 @@ def _meets(condition: str, outcome: Outcome, policy: RetryPolicy) -> bool:
         case "gateway-error":
             return failure is not None or status in _GATEWAY
         case "reset":
-            return failure in _RESETS
+            return failure is not None
         case "reset-before-request":
-            return failure in (Failure.RESET_UNSENT, Failure.REFUSED_STREAM)
+            return failure is not None and failure.never_sent
         case "connect-failure":
             return failure in _CONNECTS
         case "refused-stream":
@@ -136,8 +150,6 @@ def _meets(condition: str, outcome: Outcome, policy: RetryPolicy) -> bool:
             return status == 409
         case "retriable-status-codes":
             return status in policy.statuses
-        case "envoy-ratelimited":
-            return outcome.ratelimited
         case _ if condition.isdigit():
             return status == int(condition)
         case _:
@@ -150,6 +162,12 @@ def back_off(policy: RetryPolicy, number: int, random: Callable[[], float]) -> f
     return random() * min(longest, policy.max_ms) / 1000
 
 
+def excluded_priorities(tried: Sequence[int]) -> frozenset[int]:
+    """Under previous_priorities: which priorities the next attempt keeps away from, given those of the attempts so far, in order. They are
+    looked at after every second attempt, so one failure alone moves nothing."""
+    return frozenset(tried[: len(tried) - len(tried) % UPDATE_FREQUENCY])
+
+
 def within_budget(budget: RetryBudget | None, active: int, retrying: int) -> bool:
-    """Whether one more retry may run beside `retrying` others while `active` requests are in flight."""
-    return budget is None or retrying < max(budget.least, active * budget.percent // 100)
+    """`circuit.may_retry` without a limit."""
+    return may_retry(0, budget, active, retrying)

@@ -69,6 +69,18 @@ class Latencies:
         """Answers in both windows."""
         return sum(self.counts) + sum(self._older or ())
 
+    @property
+    def usual(self) -> float:
+        """Seconds that nearly all recent answers took: the p99. Of fewer than a hundred it would be the slowest, and the first answers
+        of an endpoint (no connection, nothing cached) would make its silence last ten times as long: there the slowest tenth does
+        not count."""
+        total = self.total
+        return (
+            self.percentile(99)
+            if total >= _WINDOW_SAMPLES
+            else self.percentile((total * 9 // 10) * 100 / total if total > 1 else 100)
+        )
+
     def percentile(self, percent: float) -> float:
         """Seconds under which that share of recent answers came (middle of the bucket: within 13 %); 0.0 without any."""
         counts = self.counts if self._older is None else [a + b for a, b in zip(self.counts, self._older, strict=True)]

@@ -6,11 +6,13 @@ from collections import Counter
 import pytest
 from upstream_traffic import FEDGATE_RETRY, fedgate_backend, near_and_far
 
+from discovery.model import Health
 from gateway.native.backend import BackendState
 from gateway.native.host import Host
 from gateway.native.shared import Shared
 from gateway.policy.failure import Failure
 from gateway.snapshot import Balance, Failback, LbEndpoint, Limits, RetryPolicy
+from gateway.verdicts import Verdict
 
 
 class Bystander:
@@ -85,9 +87,15 @@ def test_envoys_way_picks_anew_up_to_host_attempts():
     assert set(again(state, "near0", "near1", policy=RetryPolicy())) == ids("near0", "near1")
 
 
-def test_envoys_previous_priorities_leaves_the_priority_at_once():
-    state = state_of(*near_and_far(2, 2))
-    assert set(again(state, "near0", policy=RetryPolicy(previous_priorities=True))) == ids("far0", "far1")
+def test_envoys_previous_priorities_leaves_the_priority_after_two_attempts():
+    state = state_of(*near_and_far(3, 2), failback=None)
+    policy = RetryPolicy(previous_priorities=True)
+    assert set(again(state, "near0", policy=policy)) <= ids("near0", "near1", "near2")
+    assert set(again(state, "near0", "near1", policy=policy)) == ids("far0", "far1")
+    # Three: as after two, and not the one that was tried there. Four: all priorities were tried, so all are there again.
+    assert set(again(state, "near0", "near1", "far0", policy=policy)) <= ids("far1", "far0")
+    assert again(state, "near0", "near1", "far0", policy=policy)["far1"] > 280
+    assert again(state, "near0", "near1", "far0", "far1", policy=policy)["near2"] > 240  # five draws do not always find it
 
 
 def test_when_nobody_else_is_there_those_that_have_yet_to_answer_take_everything():
@@ -188,3 +196,42 @@ def test_failback_follows_a_region_that_vanishes_from_the_registry_and_returns()
     state.reconcile(state.backend, near_and_far(1, 1), 2.0)
     state.tick(2.0)
     assert {state.pick(3.0, repeatable=False).id for _ in range(50)} == ids("far0")
+
+
+# --------------------------------------------------------------------------------------------------- weak spots of old
+
+
+def verdicts_of(state: BackendState, **health: Health) -> dict[str, Verdict]:
+    return {name: Verdict(health=value) for name, value in health.items()}
+
+
+def test_what_waits_at_an_endpoint_that_fails_its_checks_is_told_but_not_at_one_that_drains():
+    state = state_of(*near_and_far(2, 0))
+    one, other = Bystander(), Bystander()
+    state.started(state.hosts["near0"], one, 1.0)
+    state.started(state.hosts["near1"], other, 1.0)
+    state.assess(verdicts_of(state, near0=Health.UNHEALTHY, near1=Health.DRAINING), {})
+    assert state.take_evictions() == [(one, state.hosts["near0"])]
+    state.assess(verdicts_of(state, near0=Health.UNHEALTHY, near1=Health.DRAINING), {})
+    assert state.take_evictions() == []  # told once
+
+
+def test_a_balance_by_latency_is_told_latencies_and_no_other():
+    for balance, expected in ((Balance.PEAK_EWMA, 0.5), (Balance.LEAST_REQUEST, 0.0)):
+        state = state_of(*near_and_far(1, 0), balance=balance)
+        host, waiter = state.hosts["near0"], Bystander()
+        state.started(host, waiter, 1.0)
+        state.answered(host, waiter, 200, 1.5)
+        assert host.ewma == pytest.approx(expected)
+
+
+def test_passthrough_goes_where_the_client_meant_to_and_nowhere_else():
+    state = state_of(balance=Balance.PASSTHROUGH, silence=None, outlier=None, failback=None)
+    host = state.pick(1.0, original="192.0.2.7:8080")
+    assert (host.endpoint.address, host.endpoint.port) == ("192.0.2.7", 8080)
+    assert state.pick(1.0, original="192.0.2.7:8080") is host
+    assert state.pick(1.0, original="") is None
+    assert state.pick_again(1.0, [host], RetryPolicy()) is host
+    assert state.pick_again(1.0, [host], FEDGATE_RETRY, elsewhere=True) is None
+    state.reconcile(fedgate_backend(), near_and_far(1, 0), 2.0)
+    assert state.pick(2.0, original="192.0.2.7:8080").id == "near0"

@@ -48,8 +48,10 @@ def ejected_at(policy: Outlier, *events: int | Failure) -> tuple[int, str] | Non
         (Outlier(consecutive_5xx=0, split_local_origin=True, consecutive_local_origin=0), (Failure.RESET,) * 50, None),
         (Outlier(consecutive_5xx=2, error_codes=(429,)), (429, 429), (2, CONSECUTIVE_5XX)),
         (Outlier(consecutive_5xx=2, error_codes=(429,)), (500, 500, 500), None),
-        (Outlier(consecutive_5xx=2, error_codes=(429,)), (Failure.RESET,) * 3, None),
-        (Outlier(consecutive_5xx=2, error_codes=(503,)), (Failure.RESET,) * 2, (2, CONSECUTIVE_5XX)),
+        (Outlier(consecutive_5xx=2, error_codes=(429,)), (429, 503, 429), None),  # a 5xx that is not named is a success
+        # What was no answer is a fault whatever is named: Envoy matches statuses of responses only.
+        (Outlier(consecutive_5xx=2, error_codes=(429,)), (Failure.RESET, 429), (2, CONSECUTIVE_5XX)),
+        (Outlier(0, 2, error_codes=(429, 503)), (503, 429, 503, 503), (4, GATEWAY_ERRORS)),
     ],
 )
 def test_ejected_by_the_fault_that_reaches_the_threshold(policy, events, expected):
@@ -106,3 +108,17 @@ def test_a_base_over_five_minutes_is_its_own_cap():
 
 def test_the_multiplier_decays_by_one_a_sweep():
     assert [outlier.fewer_times(times) for times in (3, 1, 0)] == [2, 0, 0]
+
+
+def test_trap_10_thirty_seconds_times_n_up_to_300_and_the_multiplier_decays():
+    times, lengths = 0, []
+    for _ in range(13):
+        times = outlier.more_times(ISTIO, times)
+        lengths.append(outlier.ejection_seconds(ISTIO, times))
+    assert lengths == [30, 60, 90, 120, 150, 180, 210, 240, 270, 300, 300, 300, 300]
+    assert times == 11  # it stops there, so as many good sweeps bring it back
+    for _ in range(11):
+        times = outlier.fewer_times(times)
+    assert (times, outlier.fewer_times(times)) == (0, 0)
+    # The longest is 300 s or the base, if that is longer.
+    assert outlier.ejection_seconds(Outlier(base_ejection_ms=400_000), 1) == 400

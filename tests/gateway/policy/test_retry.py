@@ -6,7 +6,7 @@ import msgspec
 import pytest
 
 from gateway.policy.failure import Failure
-from gateway.policy.retry import ELSEWHERE, Outcome, Request, back_off, decide, retriable, within_budget
+from gateway.policy.retry import ELSEWHERE, Outcome, Request, back_off, decide, excluded_priorities, retriable, within_budget
 from gateway.snapshot import RetryBudget, RetryPolicy
 
 ISTIO = RetryPolicy()
@@ -20,8 +20,10 @@ def ask(policy, request, outcome, untried=1):
 FAILURES = {
     "5xx": set(Failure),
     "gateway-error": set(Failure),
-    "reset": set(Failure) - {Failure.CONNECT, Failure.CONNECT_TIMEOUT},
-    "reset-before-request": {Failure.RESET_UNSENT, Failure.REFUSED_STREAM},
+    "reset": set(Failure),
+    "reset-before-request": {Failure.RESET_UNSENT, Failure.REFUSED_STREAM, Failure.CONNECT, Failure.CONNECT_TIMEOUT},
+    "retriable-headers": set(),
+    "http3-post-connect-failure": set(),
     "connect-failure": {Failure.CONNECT, Failure.CONNECT_TIMEOUT},
     "refused-stream": {Failure.REFUSED_STREAM},
     "retriable-4xx": set(),
@@ -51,6 +53,8 @@ def test_which_failures_meet_a_condition(condition):
         (("503",), Outcome(status=502), ""),
         (("envoy-ratelimited",), Outcome(status=429, ratelimited=True), "envoy-ratelimited"),
         (("envoy-ratelimited",), Outcome(status=429), ""),
+        (("5xx", "503"), Outcome(status=503, ratelimited=True), ""),  # a limiter is not asked again by accident
+        (("5xx", "envoy-ratelimited"), Outcome(status=503, ratelimited=True), "envoy-ratelimited"),
         (("unavailable", "cancelled"), Outcome(status=200, grpc=1), "cancelled"),
         (("unavailable",), Outcome(status=200, grpc=14), "unavailable"),
         (("deadline-exceeded",), Outcome(status=200, grpc=4), "deadline-exceeded"),
@@ -133,3 +137,36 @@ def test_back_off_is_uniform_below_2_to_the_n_minus_1_bases_and_capped():
 def test_budget(percent, active, retrying, expected):
     budget = RetryBudget(percent) if percent else None
     assert within_budget(budget, active, retrying) is expected
+
+
+def test_trap_24_a_refused_stream_is_repeated_for_a_post_too_but_never_once_the_answer_began():
+    refused = Outcome(Failure.REFUSED_STREAM)
+    assert ask(ISTIO, Request("POST"), refused).reason == "refused-stream"
+    there = ask(FEDGATE, Request("POST"), refused)
+    assert (there.retry, there.elsewhere, there.wait) == (True, True, 0)
+    for policy in (ISTIO, FEDGATE):
+        assert not ask(policy, Request("POST", begun=True), refused).retry
+        assert not ask(policy, Request("POST", held=False), refused).retry
+    # Bytes that may have been taken are another matter: a POST is not done twice.
+    assert not ask(ISTIO, Request("POST"), Outcome(Failure.RESET)).retry
+    assert not ask(FEDGATE, Request("POST"), Outcome(Failure.RESET)).retry
+
+
+def test_trap_4_attempts_unset_are_two_with_istios_conditions():
+    assert (RetryPolicy().attempts, RetryPolicy().conditions) == (
+        2,
+        ("connect-failure", "refused-stream", "unavailable", "cancelled"),
+    )
+
+
+@pytest.mark.parametrize(
+    ("tried", "expected"),
+    [((), ()), ((0,), ()), ((0, 0), (0,)), ((0, 0, 1), (0,)), ((0, 0, 1, 2), (0, 1, 2)), ((2, 1), (1, 2))],
+)
+def test_previous_priorities_are_looked_at_after_every_second_attempt(tried, expected):
+    assert excluded_priorities(tried) == frozenset(expected)
+
+
+def test_the_number_that_the_endpoint_is_told():
+    assert Request("GET").attempt == 1
+    assert Request("GET", retries=1, elsewhere=2).attempt == 4

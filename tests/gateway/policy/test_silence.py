@@ -82,3 +82,17 @@ def test_a_window_with_few_answers_is_kept_however_old():
         latencies.roll(float(second))
     assert latencies.percentile(99) == pytest.approx(3.0, rel=0.15)
     assert repr(latencies).startswith("<Latencies 1 answers")
+
+
+def test_the_slow_start_of_an_endpoint_does_not_lengthen_its_silence():
+    latencies = Latencies()
+    latencies.record(2.0)
+    assert latencies.usual == pytest.approx(2.0, rel=0.2)  # nothing better is known
+    for _ in range(9):
+        latencies.record(0.010)
+    assert latencies.usual == pytest.approx(0.010, rel=0.2)
+    assert latencies.percentile(99) > 1.5
+    for _ in range(90):
+        latencies.record(1.0)
+    assert latencies.usual == latencies.percentile(99)
+    assert Latencies().usual == 0.0
