@@ -10,14 +10,23 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass
+from functools import cached_property
 
 import msgspec
 
-from discovery.model import Endpoint, Port, Service
+from discovery.model import Endpoint, Port, Protocol, Service
 from federation.compile.credentials import Credentials
 from federation.compile.federation import Federation
 from federation.compile.inputs import Inputs, with_located_files
-from federation.compile.names import backend_name, endpoint_group, endpoint_id, gateway_identity, service_sni
+from federation.compile.names import (
+    backend_name,
+    covers,
+    endpoint_group,
+    endpoint_id,
+    gateway_identity,
+    service_sni,
+    split_gateway_host,
+)
 from federation.compile.policies import Policy, Spread, effective, policy
 from federation.compile.priorities import Place, is_foreign, priorities
 from federation.compile.routes import Reference
@@ -29,7 +38,7 @@ from federation.resources.destination_rule import ClientTLSSettings, Destination
 from federation.resources.document import Document
 from federation.trust.identity import TrustError
 from gateway.secret import Secret
-from gateway.snapshot import Backend, EndpointSet, Inbound, LbEndpoint, Limits, Part, UpstreamTls
+from gateway.snapshot import Backend, EndpointSet, Inbound, LbEndpoint, Limits, Part, UpstreamTls, part_name
 
 
 @dataclass(frozen=True)
@@ -41,6 +50,12 @@ class Setting:
     federation: Federation
     place: Place
     credentials: Credentials
+
+    @cached_property
+    def passed_through(self) -> tuple[str, ...]:
+        """Hosts of this Node's AUTO_PASSTHROUGH servers, whose clients name a backend by its SNI."""
+        servers = [(each.namespace, server) for each in self.scope.gateways for server in each.spec.servers if server.automatic]
+        return tuple({split_gateway_host(host, namespace)[1]: None for namespace, server in servers for host in server.hosts})
 
     def keyring(self) -> Keyring:
         inputs = self.inputs
@@ -84,6 +99,8 @@ def backends_of(host: str, references: Iterable[Reference], setting: Setting) ->
     for reference in sorted(references):
         parts += _backend(this, reference, "outbound")
     parts += _inbound(this)
+    known = {part_name(part) for part in parts}
+    parts += [part for part in _automatic(this) if part_name(part) not in known]
     return Parts(tuple(parts), tuple(sorted(this.keys.secrets.items())), tuple(dict.fromkeys(this.problems)))
 
 
@@ -105,6 +122,20 @@ def _inbound(this: _Host) -> list[Part]:
             backend = backend_name(this.host, number, subset, direction="inbound")
             identities = tuple(gateway_identity(domain) for domain in domains)
             parts.append(Inbound(service_sni(this.host, number, subset), backend, domains, identities))
+    return parts
+
+
+def _automatic(this: _Host) -> list[Part]:
+    """For AUTO_PASSTHROUGH: a backend for each port and subset of a service that runs here (Istio leaves out external ones). Its bytes are
+    the client's own TLS, so nothing is added to them."""
+    service = this.service
+    if service is None or service.external or not any(covers(pattern, this.host) for pattern in this.setting.passed_through):
+        return []
+    parts: list[Part] = []
+    for number in sorted({port.number for port in service.ports if port.protocol is not Protocol.UDP}):
+        for subset in ("", *(this.rule.subsets if this.rule else ())):
+            backend, endpoints = _backend(this, Reference(this.host, number, subset), "inbound")
+            parts += [msgspec.structs.replace(backend, tls=None), endpoints]
     return parts
 
 

@@ -73,8 +73,11 @@ class Rendered:
     problems: tuple[Problem, ...] = ()
 
 
-def gateway_plans(tables: Iterable[GatewayTable], scope: Scope) -> tuple[list[Plan], list[VirtualHost], list[Problem]]:
-    """Plans, the virtual hosts that answer 404 to all other names, and what is wrong with VirtualServices."""
+def gateway_plans(
+    tables: Iterable[GatewayTable], scope: Scope, relayed: Iterable[ServerHosts] = ()
+) -> tuple[list[Plan], list[VirtualHost], list[Problem]]:
+    """Plans, the virtual hosts that answer 404 to all other names, and what is wrong with VirtualServices. relayed: servers that have
+    no table, whose hosts are served all the same."""
     plans: list[Plan] = []
     rest: list[VirtualHost] = []
     served: dict[int, set[str]] = {}
@@ -93,6 +96,12 @@ def gateway_plans(tables: Iterable[GatewayTable], scope: Scope) -> tuple[list[Pl
         plans += [_gateway_plan(table, domain, domains.get(domain, {}).values(), domain in redirected) for domain in names]
         if "*" not in names:
             rest.append(VirtualHost(table.name, f"unknown:{table.port}", ("*",), ()))
+    for server in relayed:
+        for bound in scope.bound_to(server.gateway):
+            served.setdefault(id(bound), set()).update(host for _, host in _served(bound, server))
+    for server in relayed:
+        for bound in scope.bound_to(server.gateway):
+            served.setdefault(id(bound), set()).update(host for _, host in _served(bound, server))
     return plans, rest, list(_unserved(scope, served))
 
 
@@ -172,11 +181,7 @@ def _render_mesh(plan: Plan, scope: Scope, inputs: Inputs) -> Rendered:
     for port in ports:
         table = _table(MESH, port, scope, inputs)
         parts = [routes_of(bound, table) for bound, _ in plan.sources]
-        routes = (
-            joined(parts)
-            if any(bound.document.spec.http for bound, _ in plan.sources)
-            else (default_route(plan.domain, port, table),)
-        )
+        routes = joined(parts) if any(bound.http for bound, _ in plan.sources) else (default_route(plan.domain, port, table),)
         domains = _domains(plan.domain, port, ports, scope, inputs.services)
         if domains:
             hosts.append(VirtualHost(MESH, f"{plan.domain}:{port}", domains, routes))

@@ -1,8 +1,9 @@
 """A Snapshot made again after a change of some services, at the cost of what they reach.
 
 Theory of operation. The touched hostnames name the Plans that depend on them; those are rendered again. Where a Plan now needs other
-backends than before, their hostnames are affected too. Each affected hostname's parts are made again by the same pure functions
-that `compile_all` uses, on the same inputs, so the result is the same Snapshot; a property test says so.
+backends than before, their hostnames are affected too. So it is with the listeners, where connections are relayed to services, but
+only when such a service's ports changed, not when its endpoints did. Each affected hostname's parts are made again by the same pure functions that `compile_all` uses, on the same inputs, so the result is the
+same Snapshot; a property test says so.
 """
 
 from __future__ import annotations
@@ -10,12 +11,14 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import replace
 
+from discovery.model import Port, Service
 from federation.compile import hosts as naming
 from federation.compile.backends import Parts, Setting, backends_of
 from federation.compile.hosts import Rendered
 from federation.compile.inputs import Inputs
+from federation.compile.listeners import listening
 from federation.compile.routes import Reference
-from federation.compile.whole import Compiled, Steps, finished, references_to, secrets_of
+from federation.compile.whole import Compiled, Steps, finished, named, references_to, secrets_of
 from gateway.snapshot import Part, part_name
 
 
@@ -35,6 +38,9 @@ def recompiling(previous: Compiled, inputs: Inputs, touched: Iterable[str]) -> S
         work.follow_mesh(hostname)
         stale |= work.dependents.get(hostname, frozenset())
     affected = set(touched)
+    if work.listeners_stale(touched, previous.setting.inputs):
+        affected |= {reference.host for reference in work.listen()}
+        yield
     for key in sorted(stale):
         affected |= {reference.host for reference in work.render(key)}
         yield
@@ -45,8 +51,9 @@ def recompiling(previous: Compiled, inputs: Inputs, touched: Iterable[str]) -> S
     return replace(
         previous,
         snapshot=previous.snapshot.changed(work.update, remove),
-        secrets=secrets_of(previous.listening, work.hosts.values()) if work.keys_changed else previous.secrets,
+        secrets=secrets_of(work.listening, work.hosts.values()) if work.keys_changed else previous.secrets,
         setting=work.setting,
+        listening=work.listening,
         plans=work.plans,
         rendered=work.rendered,
         hosts=work.hosts,
@@ -59,6 +66,7 @@ class _Work:
 
     def __init__(self, previous: Compiled, setting: Setting) -> None:
         self.setting = setting
+        self.listening = previous.listening
         self.plans = dict(previous.plans)
         self.rendered = dict(previous.rendered)
         self.hosts = dict(previous.hosts)
@@ -66,6 +74,21 @@ class _Work:
         self.update: list[Part] = []
         self.gone: set[str] = set()
         self.keys_changed = False
+
+    def listeners_stale(self, touched: Iterable[str], before: Inputs) -> bool:
+        """Whether something that listeners were made from is different: that a service is there, its namespace, its ports."""
+        after = self.setting.inputs.services
+        return any(
+            _shape(before.services.get(name)) != _shape(after.get(name)) for name in self.listening.depends.intersection(touched)
+        )
+
+    def listen(self) -> frozenset[Reference]:
+        """Makes all listeners again; returns the references that came or went."""
+        old, self.listening = self.listening, listening(self.setting)
+        self.gone |= {part_name(each) for each in old.listeners}
+        self.update += named(self.listening.listeners).values()
+        self.keys_changed = True
+        return old.references ^ self.listening.references
 
     def follow_mesh(self, hostname: str) -> None:
         """A service that came gets a Plan on `mesh`, one that went loses it."""
@@ -95,10 +118,14 @@ class _Work:
     def make(self, hostname: str) -> None:
         """Makes the parts of one hostname again."""
         old = self.hosts.pop(hostname, Parts())
-        references = references_to(hostname, self.dependents.get(hostname, ()), self.rendered)
+        references = references_to(hostname, self.dependents.get(hostname, ()), self.rendered, self.listening)
         new = Parts()
         if references or hostname in self.setting.inputs.services:
             new = self.hosts[hostname] = backends_of(hostname, references, self.setting)
         self.gone |= {part_name(part) for part in old.parts}
         self.update += new.parts
         self.keys_changed = self.keys_changed or old.secrets != new.secrets
+
+
+def _shape(service: Service | None) -> tuple[str, tuple[Port, ...]] | None:
+    return (service.namespace, service.ports) if service is not None else None

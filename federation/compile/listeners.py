@@ -11,7 +11,7 @@ from dataclasses import dataclass
 
 from federation.compile.backends import Setting
 from federation.compile.destinations import Reference
-from federation.compile.hosts import GatewayTable
+from federation.compile.hosts import GatewayTable, ServerHosts
 from federation.compile.scope import MESH
 from federation.compile.servers import Servers, Socket
 from federation.compile.services import subject_of
@@ -24,7 +24,7 @@ from gateway.snapshot import FilterChain, Listener, ListenerKind
 
 @dataclass(frozen=True)
 class Listening:
-    """What the listeners stage came to. tables: what the hosts stage fills."""
+    """What the listeners stage came to. tables: what the hosts stage fills. relayed: servers without a table."""
 
     listeners: tuple[Listener, ...]
     tables: tuple[GatewayTable, ...]
@@ -32,6 +32,7 @@ class Listening:
     problems: tuple[Problem, ...]
     references: frozenset[Reference] = frozenset()
     depends: frozenset[str] = frozenset()
+    relayed: tuple[ServerHosts, ...] = ()
 
 
 def listening(setting: Setting) -> Listening:
@@ -53,6 +54,7 @@ def listening(setting: Setting) -> Listening:
         (*problems, *servers.problems),
         frozenset(servers.references),
         frozenset(servers.depends),
+        tuple(servers.relayed),
     )
 
 

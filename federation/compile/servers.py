@@ -25,7 +25,7 @@ from federation.compile.status import Problem, Subject, left_out, problem, warni
 from federation.compile.tcp_routes import Streams, TcpServer, tcp_routes, tls_routes
 from federation.compile.tls import HTTP_ALPN, Keyring, Notes, downstream_tls
 from federation.resources.document import Document
-from federation.resources.gateway import UNIX, Gateway, Server, ServerTlsMode
+from federation.resources.gateway import UNIX, Gateway, Server
 from federation.resources.scalars import HostPort
 from federation.trust.identity import TrustError
 from gateway.snapshot import DownstreamTls, FilterChain
@@ -105,6 +105,7 @@ class Servers:
         self.problems: list[Problem] = []
         self.references: set[Reference] = set()
         self.depends: set[str] = set()
+        self.relayed: list[ServerHosts] = []
         self._setting = setting
         self._keys = keys
         self._taken = taken
@@ -192,21 +193,22 @@ class Servers:
 
     def _passthrough(self, socket: Socket, this: _Server, own: tuple[str, ...]) -> None:
         """TLS goes through, by the `tls` routes of VirtualServices or by the server name itself."""
-        if this.server.tls is not None and this.server.tls.effective_mode is ServerTlsMode.AUTO_PASSTHROUGH:
-            chain = FilterChain(f"auto.{this.name}", passthrough=True, auto=True, auto_hosts=tuple(sorted(own)))
+        if this.server.automatic:
+            names, hosts = _automatic_names(own), tuple(sorted(own))
+            chain = FilterChain(f"auto.{this.name}", server_names=names, passthrough=True, auto=True, auto_hosts=hosts)
             socket.chains.append(chain)
             return
         streams = tls_routes(this.streams, self._setting.scope, self._setting.inputs)
         if not self._has_routes(streams, this):
             return
         for index, each in enumerate(streams.chains):
-            names = self._free(socket, each.server_names)
-            lost = [name for name in each.server_names or ("*",) if names is None or (names and name not in names)]
+            free = self._free(socket, each.server_names)
+            lost = [name for name in each.server_names or ("*",) if free is None or (free and name not in free)]
             if lost:
                 text = f"server names {', '.join(lost)} on port {socket.port} belong to an older server (IST0145)"
                 self.problems.append(warning(this.subject, f"{this.path}.hosts", "HostConflict", text))
-            if names is not None:
-                socket.chains.append(FilterChain(f"passthrough.{this.name}.{index}", "", names, tcp=each.routes, passthrough=True))
+            if free is not None:
+                socket.chains.append(FilterChain(f"passthrough.{this.name}.{index}", "", free, tcp=each.routes, passthrough=True))
 
     def _tcp(self, socket: Socket, this: _Server) -> None:
         streams = tcp_routes(this.streams, self._setting.scope, self._setting.inputs)
@@ -214,6 +216,7 @@ class Servers:
             socket.chains.append(FilterChain(f"tcp.{this.name}", tcp=streams.routes))
 
     def _has_routes(self, streams: Streams, this: _Server) -> bool:
+        self.relayed.append(this.hosts)
         self.references |= streams.references
         self.depends |= streams.depends
         self.problems += streams.problems
@@ -240,6 +243,12 @@ class Servers:
             return None
         self.problems += [warning(this.subject, f"{this.path}.tls", reason, message) for reason, message in notes]
         return tls
+
+
+def _automatic_names(hosts: Iterable[str]) -> tuple[str, ...]:
+    """What covers the server names `outbound_.PORT_.SUBSET_.HOST` of these hosts."""
+    names = {host if host.startswith("*") else f"*.{host}" for host in hosts}
+    return () if "*" in names else tuple(sorted(names))
 
 
 def _bind_fault(address: str, port: int, taken: set[str], this: _Server) -> Problem | None:

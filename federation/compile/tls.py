@@ -86,12 +86,12 @@ def downstream_tls(
     if mode is TlsMode.ISTIO_MUTUAL:
         own, bundles = keys.own(), keys.own_bundles()
         return msgspec.structs.replace(base, certificates=(own,), bundles=bundles, crl=_own_crl(settings, keys, notes))
-    certificates = _certificates(settings, namespaces, keys, notes)
-    if mode is TlsMode.SIMPLE:
-        return msgspec.structs.replace(base, certificates=certificates)
-    trusted = _authorities(settings, namespaces, keys)
-    notes.extend(trusted.notes)
-    return msgspec.structs.replace(base, certificates=certificates, ca=trusted.ca, crl=trusted.crl)
+    if mode is not TlsMode.SIMPLE:
+        trusted = _authorities(settings, namespaces, keys)
+        notes.extend(trusted.notes)
+        base = msgspec.structs.replace(base, ca=trusted.ca, crl=trusted.crl)
+    # Last, because it keeps the keys: none is sent that nothing names.
+    return msgspec.structs.replace(base, certificates=_certificates(settings, namespaces, keys, notes))
 
 
 def _certificates(

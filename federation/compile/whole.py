@@ -29,7 +29,7 @@ from gateway.snapshot import AccessLog, Backend, Node, Overload, Part, Snapshot,
 @dataclass(frozen=True)
 class Compiled:
     """snapshot with the keys its certificates name, and what `recompile` goes on from. dependents: hostname of the catalog → keys of
-    the plans that depend on it."""
+    the plans that depend on it. static_problems: those that no change of a service changes."""
 
     snapshot: Snapshot
     secrets: Mapping[str, Secret]
@@ -44,7 +44,7 @@ class Compiled:
     @cached_property
     def findings(self) -> tuple[Problem, ...]:
         """Everything that is wrong, sorted, each once."""
-        found = dict.fromkeys(self.static_problems)
+        found = dict.fromkeys((*self.static_problems, *self.listening.problems))
         for rendered in self.rendered.values():
             found.update(dict.fromkeys(rendered.problems))
         for parts in self.hosts.values():
@@ -94,7 +94,7 @@ def compiling(inputs: Inputs, described: Iterable[Problem] = (), previous: Snaps
     scoped = scope(inputs)
     setting = Setting(inputs, scoped, federation(inputs), inputs.place, inputs.credentials())
     ports = listening(setting)
-    gateway_plans, rest, unserved = naming.gateway_plans(ports.tables, scoped)
+    gateway_plans, rest, unserved = naming.gateway_plans(ports.tables, scoped, ports.relayed)
     yield
     plans = {plan.key: plan for plan in gateway_plans}
     for hostname in sorted(inputs.services.keys() | scoped.mesh.keys()):
@@ -105,7 +105,7 @@ def compiling(inputs: Inputs, described: Iterable[Problem] = (), previous: Snaps
     for key, plan in plans.items():
         rendered[key] = naming.render(plan, scoped, inputs)
         yield
-    references = _references(rendered.values())
+    references = _references([ports.references, *(each.references for each in rendered.values())])
     yield
     hosts: dict[str, Parts] = {}
     for host in sorted(references.keys() | inputs.services.keys()):
@@ -117,7 +117,7 @@ def compiling(inputs: Inputs, described: Iterable[Problem] = (), previous: Snaps
     parts += [host for each in rendered.values() for host in each.hosts]
     parts += [part for each in hosts.values() for part in each.parts]
     yield
-    snapshot = yield from _assembled(_named(parts), previous or Snapshot())
+    snapshot = yield from _assembled(named(parts), previous or Snapshot())
     dependents = _dependents(plans.values())
     yield
     return Compiled(
@@ -129,7 +129,7 @@ def compiling(inputs: Inputs, described: Iterable[Problem] = (), previous: Snaps
         rendered=rendered,
         hosts=hosts,
         dependents=dependents,
-        static_problems=(*described, *scoped.problems, *setting.federation.problems, *ports.problems, *unserved),
+        static_problems=(*described, *scoped.problems, *setting.federation.problems, *unserved),
     )
 
 
@@ -152,10 +152,11 @@ def _assembled(parts: Mapping[str, Part], snapshot: Snapshot) -> Generator[None,
     return snapshot.changed((), [name for name in snapshot.parts if name not in parts])
 
 
-def references_to(hostname: str, keys: Iterable[str], rendered: Mapping[str, Rendered]) -> set[Reference]:
-    """What the Plans with these keys need of one hostname."""
+def references_to(hostname: str, keys: Iterable[str], rendered: Mapping[str, Rendered], ports: Listening) -> set[Reference]:
+    """What the Plans with these keys, and the listeners, need of one hostname."""
     empty = Rendered()
-    return {each for key in keys for each in rendered.get(key, empty).references if each.host == hostname}
+    found = {each for key in keys for each in rendered.get(key, empty).references if each.host == hostname}
+    return found | {each for each in ports.references if each.host == hostname}
 
 
 def secrets_of(ports: Listening, hosts: Iterable[Parts]) -> dict[str, Secret]:
@@ -165,10 +166,10 @@ def secrets_of(ports: Listening, hosts: Iterable[Parts]) -> dict[str, Secret]:
     return found
 
 
-def _references(rendered: Iterable[Rendered]) -> dict[str, set[Reference]]:
+def _references(several: Iterable[frozenset[Reference]]) -> dict[str, set[Reference]]:
     found: dict[str, set[Reference]] = {}
-    for each in rendered:
-        for reference in each.references:
+    for each in several:
+        for reference in each:
             found.setdefault(reference.host, set()).add(reference)
     return found
 
@@ -181,12 +182,12 @@ def _dependents(plans: Iterable[Plan]) -> dict[str, frozenset[str]]:
     return {hostname: frozenset(keys) for hostname, keys in found.items()}
 
 
-def _named(parts: Iterable[Part]) -> dict[str, Part]:
+def named(parts: Iterable[Part]) -> dict[str, Part]:
     """Two parts of one name (two of the node's ports on one address) would be no Snapshot: the first stays."""
-    named: dict[str, Part] = {}
+    found: dict[str, Part] = {}
     for part in parts:
-        named.setdefault(part_name(part), part)
-    return named
+        found.setdefault(part_name(part), part)
+    return found
 
 
 def _node(inputs: Inputs) -> Node:

@@ -91,6 +91,11 @@ class Server(Message):
         return self.secure and self.tls is not None and self.tls.effective_mode in PASSED_THROUGH
 
     @property
+    def automatic(self) -> bool:
+        """… and that names the backend too."""
+        return self.passthrough and self.tls is not None and self.tls.effective_mode is ServerTlsMode.AUTO_PASSTHROUGH
+
+    @property
     def secure(self) -> bool:
         return self.port.protocol in (Protocol.HTTPS, Protocol.TLS)
 

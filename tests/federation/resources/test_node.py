@@ -107,3 +107,38 @@ def test_mistakes_of_a_source(source, path, part):
 def test_names_of_sources_are_unique():
     source = "{name: d, dns: {services: [{host: a}]}}"
     assert_one_error("Node", f"cluster: east\nsources: [{source}, {source}]", "spec.sources[1].name", "written twice")
+
+
+def test_what_stands_before_the_gateway_and_when_it_sheds():
+    said = spec("Node", "{cluster: east}")
+    assert (said.gateway_topology.num_trusted_proxies, said.gateway_topology.proxy_protocol) == (0, None)
+    assert (said.drain_duration, said.overload.max_connections, said.overload.max_lag) == (45_000, None, None)
+    said = spec(
+        "Node",
+        """
+        cluster: east
+        gatewayTopology: {numTrustedProxies: 2, forwardClientCertDetails: ALWAYS_FORWARD_ONLY, proxyProtocol: {}}
+        overload: {maxConnections: 10, maxMemoryMb: never, maxLag: 1.5s}
+        drainDuration: 5s
+        """,
+    )
+    assert said.gateway_topology.proxy_protocol is not None
+    assert said.gateway_topology.forward_client_cert_details.value == "ALWAYS_FORWARD_ONLY"
+    assert (said.overload.max_connections, said.overload.max_memory_mb, said.overload.max_lag) == (10, -1, 1500)
+    assert said.drain_duration == 5000
+
+
+@pytest.mark.parametrize(
+    ("text", "path", "part"),
+    [
+        ("gatewayTopology: {numTrustedProxies: -1}", "gatewayTopology.numTrustedProxies", "not in the range"),
+        ("gatewayTopology: {forwardClientCertDetails: SANITISE}", "gatewayTopology.forwardClientCertDetails", "did you mean"),
+        ("gatewayTopology: {proxyProtocol: {version: 1}}", "gatewayTopology.proxyProtocol.version", "unknown field"),
+        ("overload: {maxConnections: 0}", "overload.maxConnections", "1 or more, or `never`"),
+        ("overload: {maxMemoryMb: always}", "overload.maxMemoryMb", "whole number"),
+        ("overload: {maxLag: 5}", "overload.maxLag", "unit"),
+        ("drainDuration: 5", "drainDuration", "unit"),
+    ],
+)
+def test_mistakes_of_topology_and_limits(text, path, part):
+    assert_one_error("Node", f"cluster: east\n{text}", f"spec.{path}", part)
