@@ -9,10 +9,16 @@ import base64
 import binascii
 from collections.abc import Iterable, Mapping
 
-from federation.resources import header, route
+import msgspec
+
+from federation.resources import cors_policy, header, injection, route
 from federation.resources import match as matching
+from federation.resources.percent import share
 from gateway.snapshot import (
+    ClaimMatch,
+    Cors,
     DirectResponse,
+    Fault,
     HeaderOperations,
     MatchKind,
     NamedMatch,
@@ -41,17 +47,24 @@ def route_match(request: matching.HTTPMatchRequest | None) -> RouteMatch:
     """The listener's port is not in it: a table belongs to one port, so `port` is decided when the table is made."""
     if request is None:
         return RouteMatch()
-    present = [NamedMatch(name.lower(), string_match(match)) for name, match in sorted(request.headers.items())]
-    absent = [
-        NamedMatch(name.lower(), string_match(match), inverted=True) for name, match in sorted(request.without_headers.items())
-    ]
+    named = [(name, match, False) for name, match in sorted(request.headers.items())]
+    named += [(name, match, True) for name, match in sorted(request.without_headers.items())]
     return RouteMatch(
         path=None if request.uri is None else string_match(request.uri, ignore_case=request.ignore_uri_case),
         method=_optional(request.method),
         authority=_optional(request.authority),
         scheme=_optional(request.scheme),
-        headers=(*present, *absent),
+        headers=tuple(
+            NamedMatch(name.lower(), string_match(match), inverted)
+            for name, match, inverted in named
+            if not matching.claim_path(name)
+        ),
         query=tuple(NamedMatch(name, string_match(match)) for name, match in sorted(request.query_params.items())),
+        claims=tuple(
+            ClaimMatch(matching.claim_path(name), string_match(match), inverted)
+            for name, match, inverted in named
+            if matching.claim_path(name)
+        ),
     )
 
 
@@ -63,12 +76,50 @@ def catches_all(match: RouteMatch) -> bool:
         or (path.kind is MatchKind.PREFIX and path.value == "/")
         or (path.kind is MatchKind.REGEX and path.value == ".*")
     )
-    return any_path and not (match.method or match.authority or match.scheme or match.headers or match.query)
+    return any_path and not (match.method or match.authority or match.scheme or match.headers or match.query or match.claims)
 
 
-def header_operations(operations: header.HeaderOperations) -> HeaderOperations:
-    return HeaderOperations(
-        set=_lowered(operations.set), add=_lowered(operations.add), remove=tuple(name.lower() for name in operations.remove)
+def header_operations(*levels: header.HeaderOperations) -> HeaderOperations:
+    """Several levels as one: the last one's `set` holds, but for the authority, which the first one has (Istio)."""
+    setting: dict[str, str] = {}
+    adding: list[tuple[str, str]] = []
+    for level in levels:
+        for name, value in _lowered(level.set):
+            if name not in setting or name not in header.AUTHORITY:
+                setting[name] = value
+        adding += _lowered(level.add)
+    removing = dict.fromkeys(name.lower() for level in levels for name in level.remove)
+    return HeaderOperations(set=tuple(sorted(setting.items())), add=tuple(adding), remove=tuple(removing))
+
+
+def fault(written: injection.HTTPFaultInjection) -> Fault | None:
+    """None when it would do nothing whatever is drawn. A share that is not written is 0 (Istio)."""
+    delay, abort = written.delay, written.abort
+    made = Fault()
+    if delay is not None and delay.fixed_delay:
+        made = msgspec.structs.replace(
+            made, delay_ms=delay.fixed_delay, delay_share=share(delay.percentage, delay.percent, otherwise=0)
+        )
+    code = injection.grpc_code(abort.grpc_status) if abort is not None and abort.grpc_status is not None else None
+    if abort is not None and (abort.http_status or code is not None):
+        made = msgspec.structs.replace(
+            made,
+            abort_status=abort.http_status or 0,
+            abort_grpc=-1 if code is None else code,
+            abort_share=share(abort.percentage, None, otherwise=0),
+        )
+    return made if made.delay_share or made.abort_share else None
+
+
+def cors(written: cors_policy.CorsPolicy) -> Cors:
+    return Cors(
+        origins=tuple(string_match(origin) for origin in written.origins),
+        methods=written.allow_methods,
+        headers=written.allow_headers,
+        expose=written.expose_headers,
+        max_age_ms=written.max_age or 0,
+        credentials=written.allow_credentials,
+        forward_unmatched=written.unmatched_preflights is not cors_policy.UnmatchedPreflights.IGNORE,
     )
 
 

@@ -2,8 +2,8 @@
 
 Theory of operation. The touched hostnames name the Plans that depend on them; those are rendered again. Where a Plan now needs other
 backends than before, their hostnames are affected too. So it is with the listeners, where connections are relayed to services, but
-only when such a service's ports changed, not when its endpoints did. Each affected hostname's parts are made again by the same pure functions that `compile_all` uses, on the same inputs, so the result is the
-same Snapshot; a property test says so.
+only when such a service's ports changed, not when its endpoints did. Each affected hostname's parts are made again by the same pure
+functions that `compile_all` uses, on the same inputs, so the result is the same Snapshot; a property test says so.
 """
 
 from __future__ import annotations

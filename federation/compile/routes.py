@@ -9,14 +9,25 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 
-from federation.compile.actions import catches_all, direct_response, header_operations, redirect, retry_policy, route_match
+from federation.compile.actions import (
+    catches_all,
+    cors,
+    direct_response,
+    fault,
+    header_operations,
+    redirect,
+    retry_policy,
+    route_match,
+)
+from federation.compile.delegates import Written, gateway_name
 from federation.compile.destinations import Reference, Table, reference
 from federation.compile.scope import MESH, Bound
 from federation.compile.services import subject_of
-from federation.compile.status import left_out
+from federation.compile.status import Problem, left_out, warning
+from federation.resources.header import Headers
 from federation.resources.match import HTTPMatchRequest
-from federation.resources.virtual_service import HTTPRoute, HTTPRouteDestination
-from gateway.snapshot import DirectResponse, Forward, Redirect, Route, Split
+from federation.resources.virtual_service import HTTPRouteDestination
+from gateway.snapshot import DirectResponse, Forward, Mirror, Redirect, Route, Split
 
 __all__ = ["Reference", "Table", "default_route", "joined", "routes_of"]
 
@@ -24,13 +35,14 @@ __all__ = ["Reference", "Table", "default_route", "joined", "routes_of"]
 def routes_of(bound: Bound, table: Table) -> list[Route]:
     """The Routes of one VirtualService in this table."""
     routes: list[Route] = []
-    for index, http in enumerate(bound.document.spec.http):
-        path = f"spec.http[{index}]"
-        matches: Sequence[HTTPMatchRequest | None] = http.match or (None,)
-        for request in matches:
-            if not _applies(request, bound, table):
+    for each in bound.http:
+        matches: Sequence[HTTPMatchRequest | None] = each.http.match or (None,)
+        for index, request in enumerate(matches):
+            if not _applies(request, each, table):
                 continue
-            route = _route(http, request, bound, table, path)
+            if request is not None and request.asks_for_claims:
+                table.problems.append(_unverified(each, index))
+            route = _route(each, request, table)
             if route is not None:
                 routes.append(route)
     return routes
@@ -54,15 +66,14 @@ def default_route(host: str, port: int, table: Table) -> Route:
     return Route("default", route_match(None), forward)
 
 
-def _applies(request: HTTPMatchRequest | None, bound: Bound, table: Table) -> bool:
+def _applies(request: HTTPMatchRequest | None, written: Written, table: Table) -> bool:
     if request is None:
         return True
     if request.port and request.port != table.port:
         return False
     if request.gateways:
-        namespace = bound.document.namespace
-        named = {each if each == MESH or "/" in each else f"{namespace}/{each}" for each in request.gateways}
-        if table.gateway not in named:
+        namespace = written.document.namespace
+        if table.gateway not in {gateway_name(each, namespace) for each in request.gateways}:
             return False
     if table.gateway != MESH:  # FIELD b8: sourceLabels and sourceNamespace are ignored at gateways
         return True
@@ -70,47 +81,71 @@ def _applies(request: HTTPMatchRequest | None, bound: Bound, table: Table) -> bo
     return from_here and request.source_labels.items() <= table.labels.items()
 
 
-def _route(http: HTTPRoute, request: HTTPMatchRequest | None, bound: Bound, table: Table, path: str) -> Route | None:
-    name = ".".join(part for part in (http.name, request.name if request else "") if part)
-    action = _action(http, bound, table, path)
+def _unverified(written: Written, index: int) -> Problem:
+    text = (
+        "it asks for claims of a JWT, and no RequestAuthentication has tokens verified here, so no request has any; "
+        "it matches none but by withoutHeaders (IST0149)"
+    )
+    return warning(subject_of(written.document), f"{written.path}.match[{index}]", "NoVerifiedClaims", text)
+
+
+def _route(written: Written, request: HTTPMatchRequest | None, table: Table) -> Route | None:
+    http = written.http
+    action = _action(written, table)
     if action is None:
         return None
+    single = http.route[0].headers if isinstance(action, Forward) and len(http.route) == 1 else Headers()
     return Route(
-        name,
+        ".".join(part for part in (http.name, request.name if request else "") if part),
         route_match(request),
         action,
-        request_headers=header_operations(http.headers.request),
-        response_headers=header_operations(http.headers.response),
+        request_headers=header_operations(http.headers.request, single.request),
+        response_headers=header_operations(http.headers.response, single.response),
+        fault=fault(http.fault) if http.fault is not None and isinstance(action, Forward) else None,
+        cors=cors(http.cors_policy) if http.cors_policy is not None and isinstance(action, Forward) else None,
+        stat_prefix=request.stat_prefix if request else "",
     )
 
 
-def _action(http: HTTPRoute, bound: Bound, table: Table, path: str) -> Forward | Redirect | DirectResponse | None:
+def _action(written: Written, table: Table) -> Forward | Redirect | DirectResponse | None:
+    http, path = written.http, written.path
     if http.redirect is not None:
         return redirect(http.redirect)
     if http.direct_response is not None:
         return direct_response(http.direct_response)
     single = len(http.route) == 1
-    splits = [
-        _split(each, bound, table, f"{path}.route[{index}].destination", single=single) for index, each in enumerate(http.route)
-    ]
+    splits = tuple(
+        _split(each, written, table, f"{path}.route[{index}].destination", single=single) for index, each in enumerate(http.route)
+    )
     if sum(split.weight for split in splits) <= 0:
         text = "the weights sum to 0, so nothing says where requests should go; write weights, or one destination"
-        table.problems.append(left_out(subject_of(bound.document), f"{path}.route", "NoWeight", text))
+        table.problems.append(left_out(subject_of(written.document), f"{path}.route", "NoWeight", text))
         return None
-    rewrite = http.rewrite
+    rewrite, regex = http.rewrite, http.rewrite.uri_regex_rewrite if http.rewrite else None
+    injected = http.fault is not None  # Istio: with a fault, neither the timeout nor the retries of the route hold (trap 5)
     return Forward(
-        tuple(splits),
-        timeout_ms=http.timeout or 0,
-        retry=retry_policy(http.retries, fedgate=table.fedgate),
+        splits,
+        timeout_ms=0 if injected else http.timeout or 0,
+        retry=None if injected else retry_policy(http.retries, fedgate=table.fedgate),
         rewrite_prefix=rewrite.uri or None if rewrite else None,
+        rewrite_regex=(regex.match, regex.rewrite) if regex else None,
         rewrite_authority=rewrite.authority if rewrite else "",
+        mirrors=tuple(
+            Mirror(reference(destination, written.document, table, f"{path}.{place}").backend, share)
+            for place, destination, share in http.mirrored
+        ),
     )
 
 
-def _split(written: HTTPRouteDestination, bound: Bound, table: Table, path: str, *, single: bool) -> Split:
+def _split(each: HTTPRouteDestination, written: Written, table: Table, path: str, *, single: bool) -> Split:
+    """A single destination has all the weight, and its header operations are the route's (Istio writes them together, and the
+    destination's have the last word)."""
+    backend = reference(each.destination, written.document, table, path).backend
+    if single:
+        return Split(backend)
     return Split(
-        reference(written.destination, bound.document, table, path).backend,
-        weight=1 if single else written.weight,
-        request_headers=header_operations(written.headers.request),
-        response_headers=header_operations(written.headers.response),
+        backend,
+        weight=each.weight,
+        request_headers=header_operations(each.headers.request),
+        response_headers=header_operations(each.headers.response),
     )

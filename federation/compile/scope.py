@@ -11,6 +11,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 
+from federation.compile.delegates import Written, delegates_of, gateway_name, written
 from federation.compile.inputs import Inputs
 from federation.compile.names import covers, most_specific, resolve, specificity, visible
 from federation.compile.services import subject_of
@@ -38,11 +39,13 @@ class Rule:
 
 @dataclass(frozen=True)
 class Bound:
-    """A VirtualService with its hosts resolved, the gateways it names (`namespace/name` or `mesh`), and every host it sends to."""
+    """A VirtualService with its hosts resolved, the gateways it names (`namespace/name` or `mesh`), its http routes with those of its
+    delegates, and every host that they send to."""
 
     document: Document[VirtualService]
     hosts: tuple[str, ...]
     gateways: frozenset[str]
+    http: tuple[Written, ...]
     destinations: frozenset[str]
 
 
@@ -74,8 +77,8 @@ class Scope:
         """The ServicePolicy with the most specific host that covers this one; the oldest of equals."""
         best: tuple[tuple[int, int, str], Document[ServicePolicy]] | None = None
         for document in self.policies:
-            for written in document.spec.hosts:
-                pattern = resolve(written, document.namespace, self.cluster_domain)
+            for each in document.spec.hosts:
+                pattern = resolve(each, document.namespace, self.cluster_domain)
                 if covers(pattern, host) and (best is None or specificity(pattern) < best[0]):
                     best = specificity(pattern), document
         return best[1] if best else None
@@ -127,26 +130,45 @@ def namespace_of(host: str, cluster_domain: str) -> str:
 
 def _bound(inputs: Inputs, known: set[str], problems: list[Problem]) -> Iterator[Bound]:
     client, domain = inputs.node.namespace, inputs.node.spec.cluster_domain
-    for document in oldest_first(inputs.resources.virtual_services):
+    documents = list(oldest_first(inputs.resources.virtual_services))
+    by_name = {(each.namespace, each.name): each for each in reversed(documents)}
+    delegated = {key for each in documents if each.spec.hosts for key in delegates_of(each)}
+    for document in documents:
         subject = subject_of(document)
+        if not document.spec.hosts:
+            if (document.namespace, document.name) not in delegated:
+                text = "it has no hosts and no VirtualService delegates to it; name it in a route's `delegate`, or write hosts"
+                problems.append(left_out(subject, "spec.hosts", "NotDelegatedTo", text))
+            continue
         if not visible(document.spec.export_to, document.namespace, client):
             text = f"exportTo does not name this gateway's namespace {client}"
             problems.append(left_out(subject, "spec.exportTo", "NotExported", text))
             continue
-        gateways = {_gateway_name(name, document.namespace) for name in document.spec.gateways or (MESH,)}
-        for index, name in enumerate(document.spec.gateways):
-            full = _gateway_name(name, document.namespace)
-            if full != MESH and full not in known:
-                text = f"there is no Gateway {full}; write one, or name an existing one as namespace/name"
-                problems.append(problem(subject, f"spec.gateways[{index}]", "GatewayNotFound", text))
+        gateways = {gateway_name(name, document.namespace) for name in document.spec.gateways or (MESH,)}
+        problems += _gateway_problems(document, known)
         hosts = tuple(dict.fromkeys(resolve(host, document.namespace, domain) for host in document.spec.hosts))
-        routes = [route for http in document.spec.http for route in http.route]
-        destinations = frozenset(resolve(route.destination.host, document.namespace, domain) for route in routes)
-        yield Bound(document, hosts, frozenset(gateways), destinations)
+        routes = tuple(written(document, by_name, domain, problems))
+        yield Bound(document, hosts, frozenset(gateways), routes, frozenset(_destinations(routes, domain)))
 
 
-def _gateway_name(written: str, namespace: str) -> str:
-    return written if written == MESH or "/" in written else f"{namespace}/{written}"
+def _destinations(routes: Iterable[Written], domain: str) -> Iterator[str]:
+    for each in routes:
+        named = [*(split.destination for split in each.http.route), *(mirror for _, mirror, _ in each.http.mirrored)]
+        yield from (resolve(destination.host, each.document.namespace, domain) for destination in named)
+
+
+def _gateway_problems(document: Document[VirtualService], known: set[str]) -> Iterator[Problem]:
+    subject, spec = subject_of(document), document.spec
+    for index, name in enumerate(spec.gateways):
+        full = gateway_name(name, document.namespace)
+        if full != MESH and full not in known:
+            text = f"there is no Gateway {full}; write one, or name an existing one as namespace/name"
+            yield problem(subject, f"spec.gateways[{index}]", "GatewayNotFound", text)
+    if spec.for_mesh:
+        for name in ("tls", "tcp"):
+            if getattr(spec, name):
+                text = "these routes hold for Gateways only; no TCP connection reaches a gateway `mesh`, whose port speaks HTTP"
+                yield warning(subject, f"spec.{name}", "NoTcpOnMesh", text)
 
 
 def _mesh(bound: Iterable[Bound], problems: list[Problem]) -> dict[str, Bound]:

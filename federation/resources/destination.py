@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from federation.resources.checks import fault, host_fault, is_label, port_fault
+from federation.resources.checks import fault, host_fault, is_label, port_fault, resource_name_fault
 from federation.resources.message import Fault, Message
+from federation.resources.percent import Percent
 from federation.resources.scalars import Whole
 
 
@@ -27,3 +28,23 @@ class Destination(Message):
         yield from fault(("host",), host_fault(self.host, wildcard=False))
         if self.subset and not is_label(self.subset):
             yield Fault(("subset",), f"`{self.subset[:80]}` is no subset name; use letters, digits and `-`, 63 at most")
+
+
+class HTTPMirrorPolicy(Message):
+    """percentage not written: all requests."""
+
+    destination: Destination
+    percentage: Percent | None = None
+
+
+class Delegate(Message):
+    """The VirtualService without hosts that has the routes. namespace: the root's own when not written."""
+
+    name: str
+    namespace: str = ""
+
+    def faults(self) -> Iterator[Fault]:
+        if resource_name_fault(self.name):
+            yield Fault(("name",), "this names no VirtualService; write the name of one that has no hosts")
+        if self.namespace and not is_label(self.namespace):
+            yield Fault(("namespace",), "this is no namespace; use lower-case letters, digits and `-`")

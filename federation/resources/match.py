@@ -10,6 +10,8 @@ from federation.resources.checks import (
     fault,
     gateway_name_faults,
     header_name_fault,
+    is_label,
+    label_faults,
     port_fault,
     regex_fault,
     warning,
@@ -17,7 +19,8 @@ from federation.resources.checks import (
 from federation.resources.message import Fault, Message
 from federation.resources.scalars import Flag, Whole
 
-_INSTEAD = {":method": "method", ":scheme": "scheme", ":authority": "authority", ":path": "uri"}  # pseudo-headers have a field
+PSEUDO = frozenset((":method", ":scheme", ":authority", ":path"))  # what a request has of RFC 9113's pseudo-headers
+CLAIMS = "@request.auth.claims"
 
 
 class StringMatch(Message):
@@ -38,8 +41,6 @@ class StringMatch(Message):
 class HTTPMatchRequest(Message):
     """All of it must hold. A header or query parameter with an empty StringMatch must be there, whatever its value."""
 
-    later = ("statPrefix",)
-
     name: str = ""
     uri: StringMatch | None = None
     scheme: StringMatch | None = None
@@ -53,6 +54,11 @@ class HTTPMatchRequest(Message):
     ignore_uri_case: Flag = False
     source_labels: dict[str, str] = Field(default_factory=dict)
     source_namespace: str = ""
+    stat_prefix: str = ""
+
+    @property
+    def asks_for_claims(self) -> bool:
+        return any(claim_path(name) for name in (*self.headers, *self.without_headers))
 
     @field_validator("without_headers")
     @classmethod
@@ -73,21 +79,44 @@ class HTTPMatchRequest(Message):
         yield from gateway_name_faults(self.gateways)
         if self.ignore_uri_case and self.uri is not None and self.uri.regex is not None:
             yield from warning(("ignoreUriCase",), "ignoreUriCase has no effect on a regex; write (?i) into it")
+        yield from label_faults(self.source_labels, ("sourceLabels",))
+        if self.source_namespace and not is_label(self.source_namespace):
+            yield Fault(("sourceNamespace",), f"`{self.source_namespace[:80]}` is no namespace; use letters, digits and `-`")
         for name, written in (("sourceLabels", self.source_labels), ("sourceNamespace", self.source_namespace)):
             if written:
-                yield from warning(
-                    (name,), f"`{name}` speaks of sidecars and cannot apply to a gateway, whose clients have neither"
-                )
+                yield from warning((name,), f"`{name}` {SOURCE_IS_NODE}")
+
+
+SOURCE_IS_NODE = (
+    "speaks of sidecars: for gateway `mesh` it is compared with this gateway's own Node, which is the source of that traffic, "
+    "and at Gateways it is ignored, because their clients have neither labels nor namespace"
+)
+
+
+def claim_path(name: str) -> tuple[str, ...]:
+    """The names of a claim and those within it: `@request.auth.claims.a.b` or `@request.auth.claims[a][b]`; empty = it is a header."""
+    if not name.lower().startswith(CLAIMS):
+        return ()
+    rest = name[len(CLAIMS) :]
+    if rest.startswith(".") and len(rest) > 1:
+        return tuple(rest[1:].split("."))
+    if rest.startswith("[") and rest.endswith("]") and len(rest) > 2:
+        return tuple(rest[1:-1].split("]["))
+    return ()
 
 
 def _header_faults(field: str, matches: Mapping[str, StringMatch]) -> Iterator[Fault]:
     for name, match in matches.items():
         at = (field, name)
-        if name.startswith("@request.auth."):
-            yield Fault(at, "matching a JWT's claims is not supported yet; remove it")
-        elif name in _INSTEAD:
-            yield Fault(at, f"the pseudo-header `{name}` is not supported yet as a header; match `{_INSTEAD[name]}` instead")
-        else:
+        path = claim_path(name)
+        if path:
+            if not all(path):
+                yield Fault(
+                    at, "a name in the claim's path is empty; write @request.auth.claims.NAME or @request.auth.claims[NAME][NAME]"
+                )
+        elif name.lower().startswith("@request.auth"):
+            yield Fault(at, "this names no claim; write @request.auth.claims.NAME or @request.auth.claims[NAME][NAME]")
+        elif name not in PSEUDO:
             yield from fault(at, header_name_fault(name))
         if match.prefix == "":
             yield Fault((*at, "prefix"), "the prefix is empty; write one, or {} for presence")

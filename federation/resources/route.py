@@ -10,9 +10,10 @@ from typing import Annotated
 
 from pydantic import BeforeValidator
 
-from federation.resources.checks import duration_fault, fault, port_fault, range_fault, warning
+from federation.resources.checks import duration_fault, fault, port_fault, range_fault, regex_fault, warning
 from federation.resources.message import Fault, Message
 from federation.resources.scalars import Flag, Milliseconds, Whole, choice_reader
+from gateway.rewrite import Substitution
 
 LARGEST_BODY = 1_000_000  # Istio's limit for a direct response, kept in every gateway's memory
 LARGE_BODY = 100_000
@@ -106,17 +107,37 @@ class HTTPDirectResponse(Message):
         yield from fault(("status",), range_fault(self.status, 200, 599))
 
 
-class HTTPRewrite(Message):
-    """uri replaces the matched prefix (prefix match) or the whole path."""
+class RegexRewrite(Message):
+    """match: RE2; each match in the path is replaced by rewrite, where `\\1` to `\\9` are its groups, `\\0` all of it."""
 
-    later = ("uriRegexRewrite",)
+    match: str = ""
+    rewrite: str = ""
+
+    def faults(self) -> Iterator[Fault]:
+        for name, written in (("match", self.match), ("rewrite", self.rewrite)):
+            if not written:
+                yield Fault((name,), "both match and rewrite are needed; write what is replaced, and by what")
+        message = regex_fault(self.match) if self.match else None
+        yield from fault(("match",), message)
+        if self.match and message is None:
+            try:
+                Substitution(self.match, self.rewrite)
+            except ValueError as error:
+                yield Fault(("rewrite",), str(error))
+
+
+class HTTPRewrite(Message):
+    """uri replaces the matched prefix (prefix match, or none) or the whole path."""
 
     uri: str = ""
     authority: str = ""
+    uri_regex_rewrite: RegexRewrite | None = None
 
     def faults(self) -> Iterator[Fault]:
-        if not (self.uri or self.authority):
-            yield Fault((), "the rewrite changes nothing; write uri or authority")
+        if not (self.uri or self.authority or self.uri_regex_rewrite):
+            yield Fault((), "the rewrite changes nothing; write uri, uriRegexRewrite or authority")
+        if self.uri and self.uri_regex_rewrite:
+            yield Fault((), "uri and uriRegexRewrite exclude each other; keep one")
 
 
 class HTTPRetry(Message):
