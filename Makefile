@@ -11,7 +11,7 @@ help:
 	@echo "make demo    three clusters on this machine, a region taken away, a table of what happened"
 	@echo "make test    the tests"
 	@echo "make check   format, lint, types, import contracts, tests"
-	@echo "make bench   the benchmarks against Envoy, HAProxy and nginx (minutes; wants a quiet machine with 2 cores)"
+	@echo "make bench   the benchmarks against Envoy, HAProxy and nginx (most of an hour; wants a quiet machine with 2 cores)"
 	@echo "make lock    resolve requirements.lock again from pyproject.toml"
 
 $(STAMP): pyproject.toml requirements.lock

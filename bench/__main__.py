@@ -31,6 +31,7 @@ from rich.table import Table
 from bench import contest, drill, eastwest, http1, http2, idle, layer4, soak, tls, tools, workers
 
 PEERS = "envoy,haproxy,nginx"
+WIDTH = 160  # columns of tables that go into a file
 
 
 class Options(msgspec.Struct, frozen=True):
@@ -87,7 +88,8 @@ def _arguments() -> argparse.Namespace:
 
 def main() -> int:
     """Exit status 0 when everything ran, 1 when something needed is missing or broke; what did run is written in any case."""
-    arguments, console, shown = _arguments(), Console(stderr=True), Console()
+    arguments, console = _arguments(), Console(stderr=True)
+    shown = Console(width=None if sys.stdout.isatty() else WIDTH)
     options = Options(
         names=[name for name in arguments.peers.split(",") if name],
         seconds=arguments.seconds,
