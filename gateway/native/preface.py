@@ -130,9 +130,8 @@ class PostStream:
             return b""
         codec = self._codec
         try:
-            # Without new bytes: what came with the last ones.
-            event = codec.next_event() if codec.buffer else None
-            while event is None:
+            event = codec.next_event()  # what came with the last bytes
+            while not event:
                 data = self._stream.read()
                 if data is None:
                     return None

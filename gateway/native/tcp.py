@@ -5,8 +5,8 @@ The backend is drawn once for a connection; then endpoints are tried until one t
 istio` there is one attempt, Envoy's max_connect_attempts. What the client sends meanwhile waits in its socket.
 
 For the balance a connection is one request that is answered when it is connected, and that is over when it ends. When there is nowhere
-to go the client is closed without a byte. Response flags as Envoy's: NR no route, NC no such backend, UH no endpoint in service, UO circuit
-breaker, UF,URX none took it, DC the client went away, UC the endpoint broke off, DT longer than max_connection_ms.
+to go the client is closed without a byte. Response flags as Envoy's: NR no route, NC no such backend, UH no endpoint in service, UO too many
+connections, UF,URX none took it, DC the client went away, UC the endpoint broke off, DT longer than max_connection_ms.
 """
 
 from __future__ import annotations
@@ -22,6 +22,7 @@ from gateway.native.runtime import Runtime
 from gateway.native.stream import Stream
 from gateway.native.tunnel import Counts, Ended, relay
 from gateway.policy.failure import Failure
+from gateway.policy.hashing import xxh64
 from gateway.policy.retry import ELSEWHERE
 from gateway.snapshot import RetryPolicy
 
@@ -109,15 +110,15 @@ class Connection:
         if state is None:
             self.flag = b"NC"
             return None
-        if not state.admits():
-            state.overflow += 1
-            self.flag = b"UO"
-            return None
         self._stream.listen(self._early)
         host = self._pick(state)
         if host is None:
             self.flag = b"UH"
         while host is not None:
+            if not state.may_connect(host):
+                state.overflow += 1
+                self.flag = b"UO"
+                return None
             opened = await self._try(state, host)
             if opened is not None:
                 return opened
@@ -125,14 +126,19 @@ class Connection:
         return None
 
     def _pick(self, state: BackendState) -> Host | None:
-        """The first endpoint. The one place where what a connection is told apart by (consistentHash by source IP) comes in."""
-        return state.pick(self._strand.reactor.now)
+        """The first endpoint. A connection has no property to be told apart by but its client's address."""
+        context, policy = self.context, state.backend.hash
+        key = xxh64(context.peer_address.encode()) if policy is not None and policy.kind == "source-ip" else None
+        # Where the client connected to is where this gateway listens: dialling that would only come back, unless a proxy said otherwise.
+        original = context.local if context.listener.proxy_protocol else ""
+        return state.pick(self._strand.reactor.now, key=key, original=original)
 
     async def _try(self, state: BackendState, host: Host) -> Opened | None:
         strand, context = self._strand, self.context
         reactor = strand.reactor
         self.host = self._given = host
         state.started(host, self, reactor.now)
+        state.connected(host)
         try:
             opened = await self._runtime.dialer.open(
                 strand, state, host, authority=context.sni, limit=NEVER, proxy=(context.peer, context.local), tcp=True
@@ -198,6 +204,7 @@ class Connection:
     def _give_back(self, state: BackendState) -> None:
         host, self._given = self._given, None
         assert host is not None
+        state.disconnected(host)
         state.finished(host, self)
 
     # --------------------------------------------------------------------------------------------------- interruptions

@@ -191,6 +191,8 @@ class _Way:
         while not self.done and self._drainer is None and self._pair.over is None:
             try:
                 data = source.read()
+            except ssl.SSLZeroReturnError:
+                data = b""  # close_notify, after ours was sent
             except ssl.SSLEOFError:
                 data, self._ragged = b"", True
             except OSError:
