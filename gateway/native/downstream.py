@@ -14,7 +14,7 @@ from gateway.native.connection import ConnectionContext
 from gateway.native.exchange import NO_HEAD
 from gateway.native.http1 import Http1Exchange
 from gateway.native.reactor import DeadlineExceeded, Strand, suspend
-from gateway.native.replies import refusal, reply
+from gateway.native.replies import TEXT, refusal, reply
 from gateway.native.runtime import Runtime
 from gateway.native.stream import Stream
 from gateway.snapshot import ListenerKind
@@ -147,6 +147,6 @@ async def _answer_checks(strand: Strand, stream: Stream, runtime: Runtime, codec
         else:
             status, body = 404, b"ask /healthz/ready or /healthz/live\n"
         keep = head.keep_alive and head.end
-        await stream.sendall(strand, reply(status, body, method=head.method, close=not keep, minor=head.minor))
+        await stream.sendall(strand, reply(status, body, headers=(TEXT,), method=head.method, close=not keep, minor=head.minor))
         if not keep:
             return

@@ -25,6 +25,7 @@ from gateway.native.connection import ConnectionContext
 from gateway.native.downstream import serve
 from gateway.native.host import Host
 from gateway.native.listener import Listeners
+from gateway.native.mirror import mirror
 from gateway.native.observe import BOUNDS, Observer
 from gateway.native.overload import OverloadMonitor
 from gateway.native.pool import Dialer
@@ -79,6 +80,7 @@ class NativeEngine:
         dialer = Dialer(self.reactor, self._contexts)
         self.runtime = Runtime(self.reactor, dialer, self._observer, states=self._upstreams.states, random=rng)
         self.overload = self.runtime.overload = OverloadMonitor(self.reactor, workers=self._shared.workers)
+        self.runtime.mirror = mirror
         self._confirmations = Confirmations(dialer, self._confirmed)
         self._listeners = Listeners(self.reactor, self._shared, serve=self._serve, handoff=handoff or _nobody)
 
@@ -176,6 +178,8 @@ class NativeEngine:
         self._snapshot = snapshot
         trouble = list(self._listen(snapshot))
         if snapshot.node is not None:
+            self.runtime.trusted_proxies = snapshot.node.trusted_proxies
+            self.runtime.client_cert = snapshot.node.client_cert
             trouble += self._observer.configure(snapshot.node)
             self.overload.configure(snapshot.node.overload)
             self._listeners.limit(snapshot.node.overload.connections)

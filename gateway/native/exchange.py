@@ -13,19 +13,21 @@ from __future__ import annotations
 
 from typing import Any
 
-from gateway.errors import BadRequest, DownstreamClosed, GatewayError, LoopDetected, NoRoute, RequestTimeout
+from gateway.errors import BadRequest, DownstreamClosed, GatewayError, LoopDetected, NoRoute, Overloaded, RequestTimeout
 from gateway.native.accesslog import VIA_UPSTREAM, downstream_json, downstream_text
 from gateway.native.backend import BackendState
 from gateway.native.codec.events import RequestHead, ResponseHead
 from gateway.native.codec.fields import UNSENT, Kind
 from gateway.native.connection import ConnectionContext
+from gateway.native.filters import before_routing_on
 from gateway.native.forward import Broken, Evicted, forward, may_leave
 from gateway.native.greeting import admits
-from gateway.native.heads import Additions, forwarded_for
+from gateway.native.heads import Additions, forwarded_for, operate
 from gateway.native.host import Host
 from gateway.native.http2_client import AnyUpstream
 from gateway.native.paths import needs_normalising, normalised
 from gateway.native.reactor import DeadlineExceeded, Strand
+from gateway.native.replies import TEXT
 from gateway.native.runtime import Runtime
 from gateway.native.tunnel import ByteStream
 from gateway.native.upload import Body, Upload
@@ -67,6 +69,8 @@ class Exchange:
         "chunked",
         "codec",
         "context",
+        "cookie",
+        "cors",
         "detail",
         "elsewhere",
         "ended",
@@ -100,6 +104,7 @@ class Exchange:
         "status",
         "strand",
         "stream",
+        "tees",
         "termination",
         "transport_failure",
         "tried",
@@ -113,7 +118,7 @@ class Exchange:
         """stream, codec: where the request's body comes from: a Stream and its ServerCodec, or an Http2Stream that is both."""
         self.strand, self.stream, self.context, self.runtime = strand, stream, context, runtime
         self.codec = codec
-        self.additions = Additions(context)
+        self.additions = Additions(context, trusted=runtime.trusted_proxies > 0, client_cert=runtime.client_cert)
         self.source = runtime.observer.source(context)
         self.scheme = context.scheme.encode()
         self.port = context.listener.port
@@ -201,7 +206,13 @@ class Exchange:
         reached any more. Interrupted at any wait, the endpoint's connection is closed and the exchange recorded."""
         self._begin(head)
         try:
+            if self.runtime.overload.shedding:
+                self._shed()
             route = self._route(head)
+            if route.cors is not None or route.fault is not None:
+                answered = await before_routing_on(self, head, route)
+                if answered is not None:
+                    return answered
             action = route.action
             if type(action) is Forwarding:
                 return await forward(self, head, action)
@@ -250,13 +261,24 @@ class Exchange:
         self.termination = self.transport_failure = b"-"
         self.tried: list[Host] = []
         self.body: Body | None = None
+        self.cors: tuple[frozenset[bytes], tuple[bytes, ...]] | None = None  # what its answer says to a browser
+        self.cookie = b""  # a cookie that consistent hashing gives the client
+        self.tees: list[Any] | None = None  # who else wants the body
+
+    def _give_back(self) -> None:
+        """What is still held."""
+        if self.given is not None:
+            self.give_up()
+        if self.unusual:
+            if self.state is not None and self.retries + self.elsewhere:
+                self.state.retry_ended()
+            if self.tees is not None and (self.body is None or not self.body.complete):
+                for tee in self.tees:
+                    tee.lose()
 
     def _end(self) -> None:
         """Give back what is still held, and record."""
-        if self.given is not None:
-            self.give_up()
-        if self.unusual and self.state is not None and self.retries + self.elsewhere:
-            self.state.retrying -= 1
+        self._give_back()
         reactor = self.strand.reactor
         reactor.now = now = reactor.clock()
         self.runtime.observer.record(self, now)
@@ -284,7 +306,7 @@ class Exchange:
     def _route(self, head: RequestHead) -> CompiledRoute:
         if head.rewrite:
             self._look_at_additions(head)
-        if head.odd and needs_normalising(head.target):
+        if head.odd and head.path and needs_normalising(head.target):
             head.target = normalised(head.target)
             head.path = head.target.partition(b"?")[0]
             head.rewrite = True
@@ -298,7 +320,24 @@ class Exchange:
             self.unusual = True
             raise NoRoute
         self.route_name = route.name or b"-"
+        self.operations = route.response
         return route
+
+    def _shed(self) -> None:
+        """Raises Overloaded."""
+        self.unusual = True
+        self.operations = _UNCHANGED
+        self.runtime.overload.count()
+        raise Overloaded
+
+    def client_address(self, head: RequestHead) -> str:
+        """The client's, as far as the proxies before us may be believed (Node.trusted_proxies)."""
+        trusted = self.runtime.trusted_proxies
+        if trusted and self.additions.address:
+            chain = [part.strip() for part in forwarded_for(head).split(b",") if part.strip()]
+            if len(chain) >= trusted:
+                return chain[-trusted].decode("latin-1")
+        return self.context.peer_address
 
     def _look_at_additions(self, head: RequestHead) -> None:
         """What other proxies wrote: x-forwarded-for for the log, hops from those who may say so."""
@@ -335,23 +374,35 @@ class Exchange:
             body = b""
         else:
             headers, body = (), action.body
-        headers += tuple(line for _, lines in route.response.steps for line in lines)
         self.detail = b"direct_response"
-        return await self.reply(head, action.status, body, headers)
+        return await self.reply(head, action.status, body, self._headers(headers, body))
+
+    def _headers(self, headers: tuple[bytes, ...], body: bytes) -> tuple[bytes, ...]:
+        """Of an answer of the gateway's own: what the route, or CORS, wants of every answer holds for it too, as in Envoy."""
+        if body:
+            headers += (TEXT,)
+        if not self.operations.steps and self.cors is None:
+            return headers
+        lines = operate(list(headers), self.operations)
+        if self.cors is not None and self.cors not in self.operations.steps:
+            replaced, added = self.cors
+            lines = [line for line in lines if line[: line.index(b":")].lower() not in replaced] + list(added)
+        return tuple(lines)
 
     async def _refuse(self, head: RequestHead, error: GatewayError) -> bool:
         """Answer with an error, or reset the client's connection if an answer has begun."""
         self.unusual = True
-        self.flag, self.detail = error.flag.encode(), error.detail.encode()
+        flag = error.flag.encode()
+        self.flag, self.detail = flag if self.flag == b"-" else self.flag + b"," + flag, error.detail.encode()
         if self.begun:
             self.abort()
             return False
         if self.given is not None:
             self.give_up()
-        headers: tuple[bytes, ...] = ()
+        headers = error.headers
         if self.context.inbound is not None and error.flag in ("UH", "UF", "UO") and not self.exposed:
-            headers = (UNSENT + b": 1",)
-        keep = await self.reply(head, error.status, error.body, headers, error.grpc)
+            headers += (UNSENT + b": 1",)
+        keep = await self.reply(head, error.status, error.body, self._headers(headers, error.body), error.grpc)
         return keep and not isinstance(error, BadRequest | RequestTimeout)
 
     # --------------------------------------------------------------------------------------------------- interruptions

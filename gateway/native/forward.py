@@ -28,6 +28,7 @@ from gateway.native.backend import BackendState
 from gateway.native.codec.events import RequestHead, ResponseHead
 from gateway.native.codec.fields import UNSENT
 from gateway.native.connecting import connect
+from gateway.native.filters import expected_line, limited, limits, operations, pick, says_timeouts
 from gateway.native.heads import request_lines
 from gateway.native.host import Host
 from gateway.native.http2_client import Http2Client, Http2Upstream
@@ -37,7 +38,8 @@ from gateway.native.relay import Broken, drained, stream_answer, whole_answer
 from gateway.native.upgrade import agreed, refuse_unable, tunnel, upgrade_lines, wants_tunnel
 from gateway.native.upload import Body, Upload
 from gateway.policy.failure import Failure
-from gateway.policy.retry import Decision, Outcome, Request, decide, within_budget
+from gateway.policy.retry import Decision, Outcome, Request, decide
+from gateway.snapshot import Balance
 from gateway.table import Destination, Forwarding
 
 if TYPE_CHECKING:
@@ -49,7 +51,10 @@ _LONGEST = 3600.0  # seconds that an answer may take where no route timeout says
 _INTERIM = 16  # 1xx answers to one request; more is a server that never comes to the point
 _IDEMPOTENT = frozenset((b"GET", b"HEAD", b"OPTIONS", b"PUT", b"DELETE"))  # RFC 9110 section 9.2.2
 _SAFE = frozenset((b"GET", b"HEAD", b"OPTIONS"))
-_END = b"\r\n\r\n"
+_ENDS = [b"\r\nx-envoy-attempt-count: %d\r\n\r\n" % number for number in range(1, 17)]
+"""The end of a request's head, by the number of attempts before: Istio's gateways count them (include_request_attempt_count)."""
+
+_PASSTHROUGH = Balance.PASSTHROUGH
 
 
 class Evicted(Exception):
@@ -70,18 +75,31 @@ async def forward(x: Exchange, head: RequestHead, action: Forwarding) -> bool:
     state = x.state = x.runtime.states.get(destination.backend)
     if state is None:
         raise NoBackend
-    if state.backend.limits.requests and not state.admits():
+    if state.limiter is not None:
+        limited(x, head, state)
+    if not state.admits():
         state.overflow += 1
         raise Overflow
     now = reactor.now
     x.policy = policy = action.retry
-    x.limit = now + (action.timeout or _LONGEST)
+    timeout, per_try = action.timeout, action.per_try
     lines = _request(x, head, destination, action)
-    x.operations = destination.response
+    if timeout or per_try or x.grpc or (head.rewrite and says_timeouts(head)):
+        found = limits(x, head, action)
+        timeout, per_try = found
+        lines += expected_line(found)
+    x.limit = now + (timeout or _LONGEST)
     if not head.end:
         x.unusual = True
         x.body = Body(chunked=head.length < 0)
-    host = state.pick(now, repeatable=head.method in _SAFE)
+    backend = state.backend
+    if backend.hash is None and backend.balance is not _PASSTHROUGH:
+        host = state.pick(now, repeatable=head.method in _SAFE)
+    else:
+        host = pick(x, head, state, now, repeatable=head.method in _SAFE)
+    x.operations = destination.response if x.cors is None and not x.cookie else operations(x, destination)
+    if action.mirrors:
+        x.runtime.mirror(x, head, action, destination)
     while True:
         if host is None:
             raise NoHealthyEndpoint
@@ -90,15 +108,15 @@ async def forward(x: Exchange, head: RequestHead, action: Forwarding) -> bool:
         state.started(host, x, x.attempt_began)
         error: GatewayError | None = None
         try:
-            channel = _kept(x, head, state, host) or await _dial(x, state, host, action.per_try)
+            channel = _kept(x, head, state, host) or await _dial(x, state, host, per_try)
             upstream: Any = channel
             if isinstance(channel, Http2Client):
-                upstream = _begin(x, head, channel, lines, action.per_try)
+                upstream = _begin(x, head, channel, lines, per_try)
                 if not _send_on(x, head, upstream):
                     await upstream.drain(strand)
             else:
                 x.upstream = channel
-                if not _send(x, head, host, channel, lines, action.per_try):
+                if not _send(x, head, host, channel, lines, per_try):
                     await channel.stream.drain(strand)
             if x.body is not None and not x.body.complete:
                 x.upload = Upload(x, x.body, upstream)
@@ -178,6 +196,8 @@ def _begin(x: Exchange, head: RequestHead, client: Http2Client, lines: bytes, pe
         refuse_unable(client, head)
     if client.peer:
         lines = b"%b\r\nx-fedgate-hops: %d" % (lines, x.hops + 1)
+    attempt = x.retries + x.elsewhere
+    lines += (_ENDS[attempt] if attempt < len(_ENDS) else _ENDS[-1])[:-4]
     if x.grpc:
         lines += b"\r\nte: trailers"  # without it gRPC servers refuse the call
     body = x.body
@@ -220,7 +240,9 @@ def _send(x: Exchange, head: RequestHead, host: Host, upstream: Upstream, lines:
     x.watch()
     if head.upgrade:
         lines += upgrade_lines(head)
-    out = lines + _END if not host.endpoint.peer else b"%b\r\nx-fedgate-hops: %d\r\n\r\n" % (lines, x.hops + 1)
+    attempt = x.retries + x.elsewhere
+    end = _ENDS[attempt] if attempt < len(_ENDS) else _ENDS[-1]
+    out = lines + end if not host.endpoint.peer else b"%b\r\nx-fedgate-hops: %d%b" % (lines, x.hops + 1, end)
     if head.body:
         out += head.body
     elif x.body is not None:
@@ -327,11 +349,11 @@ def _decide(x: Exchange, head: RequestHead, state: BackendState, host: Host, out
     decision = _judge(x, head, state, x.tried, outcome)
     if not decision.retry:
         return decision
-    if not within_budget(state.backend.retry_budget, state.active, state.retrying):
+    if not state.may_retry():
         state.overflow += 1
-        return Decision(False, "retry budget used up")
+        return Decision(False, "too many retries at once")
     if not x.retries + x.elsewhere:
-        state.retrying += 1
+        state.retry_began()
     state.retries += 1
     if decision.elsewhere:
         x.elsewhere += 1
@@ -376,13 +398,15 @@ def _request(x: Exchange, head: RequestHead, destination: Destination, action: F
             return head.block + additions.without_id
         request_id = x.request_id = x.runtime.request_id()
         return b"%b%b%b" % (head.block, additions.with_id, request_id)
-    target = head.target if action.rewrite is None else action.target(head.target)
+    target = head.target if not action.rewrites else action.target(head.target)
     if not request_id:
         request_id = x.request_id = x.runtime.request_id()
-    authority = destination.request.authority or action.authority
+    authority = destination.request.authority
     if not authority and not head.authority:
         authority = x.context.local.encode()  # HTTP/1.0 without Host: where it came to, as nothing better is known
     if authority:
         x.authority = authority
     lines = request_lines(head, additions, request_id=request_id, authority=authority, operations=destination.request)
+    if action.rewrites:
+        lines += b"\r\nx-envoy-original-path: " + head.target
     return b"%b %b HTTP/1.1\r\n%b" % (head.method, target, lines)

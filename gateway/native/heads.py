@@ -36,23 +36,32 @@ _NEVER_NOMINATED = frozenset((b"host", b"content-length", b"transfer-encoding"))
 class Additions:
     """What one downstream connection adds to every request, ready as bytes.
 
-    with_id: ends where a request id is to follow; without_id: for requests that have one.
+    with_id: ends where a request id is to follow; without_id: for requests that have one. trusted: proxies before this one may be
+    believed about x-forwarded-proto. appends: our element of x-forwarded-client-cert goes behind those that came.
     """
 
-    __slots__ = ("address", "certificate", "peer", "proto", "stripped", "with_id", "without_id")
+    __slots__ = ("address", "appends", "certificate", "peer", "proto", "stripped", "trusted", "with_id", "without_id")
 
-    def __init__(self, context: ConnectionContext) -> None:
+    def __init__(self, context: ConnectionContext, *, trusted: bool = False, client_cert: str = "SANITIZE_SET") -> None:
+        """client_cert: Node.client_cert."""
         kind = context.listener.kind
-        self.address = context.peer_address.encode() if kind is ListenerKind.GATEWAY else b""
+        edge = kind is ListenerKind.GATEWAY
+        self.address = context.peer_address.encode() if edge else b""
         self.proto = context.scheme.encode()
-        self.certificate = _client_certificate(context) if kind is ListenerKind.GATEWAY else b""
+        self.trusted = trusted
+        own = _client_certificate(context) if edge else b""
+        self.certificate = own if client_cert in ("SANITIZE_SET", "APPEND_FORWARD") else b""
+        self.appends = client_cert == "APPEND_FORWARD"
         self.stripped = {ListenerKind.GATEWAY: _FROM_EDGE, ListenerKind.EAST_WEST: _FROM_PEER}.get(kind, _FROM_MESH)
+        # What came is passed on to whom it may: always, or only from who proved himself (Envoy's forward_client_cert_details).
+        if edge and (client_cert == "ALWAYS_FORWARD_ONLY" or (own and client_cert in ("FORWARD_ONLY", "APPEND_FORWARD"))):
+            self.stripped -= {int(Kind.CLIENT_CERT)}
         self.peer = kind is ListenerKind.EAST_WEST  # whose gateway has said all of this
         self.without_id = self.lines(b"", proto_known=self.peer)
         self.with_id = self.without_id + b"\r\nx-request-id: "
 
-    def lines(self, forwarded_for: bytes, *, proto_known: bool) -> bytes:
-        """The added lines, each after its CR LF. forwarded_for: what the client sent."""
+    def lines(self, forwarded_for: bytes, *, proto_known: bool, certificates: bytes = b"") -> bytes:
+        """The added lines, each after its CR LF. forwarded_for, certificates: what the client sent and goes before ours."""
         out = b""
         if self.address:
             chain = forwarded_for + b"," + self.address if forwarded_for else self.address
@@ -60,7 +69,8 @@ class Additions:
         if not proto_known:
             out += b"\r\nx-forwarded-proto: " + self.proto
         if self.certificate:
-            out += b"\r\nx-forwarded-client-cert: " + self.certificate
+            before = certificates + b"," if certificates else b""
+            out += b"\r\nx-forwarded-client-cert: " + before + self.certificate
         return out
 
 
@@ -93,7 +103,8 @@ def _without(lines: Iterable[bytes], names: frozenset[bytes]) -> list[bytes]:
     return [line for line in lines if line[: line.index(b":")].lower() not in names]
 
 
-def _operate(lines: list[bytes], operations: Operations) -> list[bytes]:
+def operate(lines: list[bytes], operations: Operations) -> list[bytes]:
+    """The lines after these operations."""
     for gone, added in operations.steps:
         if gone:
             lines = _without(lines, gone)
@@ -109,6 +120,12 @@ def forwarded_for(head: RequestHead) -> bytes:
 def request_lines(head: RequestHead, additions: Additions, *, request_id: bytes, authority: bytes, operations: Operations) -> bytes:
     """All header lines of a request that cannot pass as it came. authority: replaces Host if not empty."""
     kinds = additions.stripped
+    certificates = b""
+    if additions.appends and additions.certificate:
+        certificates = b",".join(field[2] for field in head.special(Kind.CLIENT_CERT))
+        kinds |= {int(Kind.CLIENT_CERT)}
+    if additions.trusted and head.special(Kind.FORWARDED_PROTO):
+        kinds -= {int(Kind.FORWARDED_PROTO)}
     if authority or not head.authority:
         kinds |= {_HOST}
     if not head.expect:
@@ -116,13 +133,13 @@ def request_lines(head: RequestHead, additions: Additions, *, request_id: bytes,
     lines = _kept(head.lines, kinds, head.nominated)
     if _HOST in kinds:
         lines.insert(0, b"host: " + authority)
-    known = additions.peer or (not additions.address and bool(head.special(Kind.FORWARDED_PROTO)))
-    added = additions.lines(forwarded_for(head), proto_known=known)
+    known = additions.peer or ((not additions.address or additions.trusted) and bool(head.special(Kind.FORWARDED_PROTO)))
+    added = additions.lines(forwarded_for(head), proto_known=known, certificates=certificates)
     lines += added.split(b"\r\n")[1:]
     if not head.request_id:
         lines.append(b"x-request-id: " + request_id)
     if operations:
-        lines = _operate(lines, operations)
+        lines = operate(lines, operations)
     return b"\r\n".join(lines)
 
 
@@ -141,5 +158,5 @@ def response_list(head: ResponseHead, operations: Operations | None, *, unchunke
     kinds = _HOP_BY_HOP | {_CODING} if unchunked else _HOP_BY_HOP
     lines = _kept(head.lines, kinds, head.nominated)
     if operations:
-        lines = _operate(lines, operations)
+        lines = operate(lines, operations)
     return lines

@@ -95,7 +95,7 @@ class Http2Exchange(Exchange):
 
     async def reply(self, head: RequestHead, status: int, body: bytes, headers: tuple[bytes, ...], grpc: int | None = None) -> bool:
         stream: Http2Stream = self.stream
-        lines = list(headers)
+        lines = [line for line in headers if not (self.grpc and line.startswith(b"content-type:"))]
         if self.grpc:
             code = to_grpc(status) if grpc is None else grpc
             self.grpc_status = b"%d" % code
@@ -105,8 +105,6 @@ class Http2Exchange(Exchange):
             status, body = 200, b""
         elif status not in (204, 304):
             lines.append(b"content-length: %d" % len(body))
-            if body:
-                lines.append(b"content-type: text/plain")
         if head.method == b"HEAD":
             body = b""
         self.status, self.sent = status, len(body)

@@ -14,12 +14,14 @@ to it that such contexts never resume.
 from __future__ import annotations
 
 import datetime
+import hashlib
 import re
 import ssl
 from collections.abc import Callable, Iterable
 
 import msgspec
 from cryptography import x509
+from cryptography.exceptions import UnsupportedAlgorithm
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.x509 import verification
 from cryptography.x509.oid import ExtendedKeyUsageOID, ObjectIdentifier
@@ -133,8 +135,22 @@ def describe(leaf: x509.Certificate) -> ClientCertificate:
         raise PeerRefused(f"certificate cannot be read: {error}") from None
     uris = names.get_values_for_type(x509.UniformResourceIdentifier) if names else []
     dns = names.get_values_for_type(x509.DNSName) if names else []
-    digest = leaf.fingerprint(hashes.SHA256()).hex()
-    return ClientCertificate(subject=subject, uris=tuple(uris), dns=tuple(dns), hash=digest)
+    return ClientCertificate(subject=subject, uris=tuple(uris), dns=tuple(dns), hash=hash_of(leaf))
+
+
+def hash_of(leaf: x509.Certificate) -> str:
+    """Hex SHA-256 of the whole certificate (DER)."""
+    return leaf.fingerprint(hashes.SHA256()).hex()
+
+
+def key_hash(leaf: x509.Certificate) -> str:
+    """Hex SHA-256 of its SubjectPublicKeyInfo (DER): the same for every certificate of one key. Raises PeerRefused."""
+    try:
+        key = leaf.public_key()
+    except (ValueError, UnsupportedAlgorithm) as error:
+        raise PeerRefused(f"certificate's key cannot be read: {error}") from None
+    form = serialization.PublicFormat.SubjectPublicKeyInfo
+    return hashlib.sha256(key.public_bytes(serialization.Encoding.DER, form)).hexdigest()
 
 
 def names_of(leaf: x509.Certificate) -> set[str]:

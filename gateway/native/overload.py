@@ -59,19 +59,13 @@ def memory_allowed(workers: int, cgroup: Path = _CGROUP, machine: Path = _MACHIN
     return int(allowed * _MEMORY_SHARE) // max(1, workers)
 
 
-def _resident() -> Callable[[], int]:
-    """A reader of what this process holds alone, in bytes; about 3 µs a reading."""
+def resident(statm: Path = Path("/proc/self/statm")) -> int:
+    """Bytes that this process holds alone; 0 where nobody says so. About 15 µs."""
     try:
-        fd = os.open("/proc/self/statm", os.O_RDONLY | os.O_CLOEXEC)
-    except OSError:
-        return lambda: 0  # not Linux: memory is not watched
-    page = os.sysconf("SC_PAGE_SIZE")
-
-    def read() -> int:
-        fields = os.pread(fd, 128, 0).split()
-        return (int(fields[1]) - int(fields[2])) * page
-
-    return read
+        fields = statm.read_bytes().split()
+        return (int(fields[1]) - int(fields[2])) * os.sysconf("SC_PAGE_SIZE")
+    except (OSError, ValueError, IndexError):
+        return 0
 
 
 class OverloadMonitor:
@@ -92,11 +86,11 @@ class OverloadMonitor:
         "shedding",
     )
 
-    def __init__(self, reactor: Reactor, *, workers: int = 1, memory: Callable[[], int] | None = None) -> None:
+    def __init__(self, reactor: Reactor, *, workers: int = 1, memory: Callable[[], int] = resident) -> None:
         """memory: reads the bytes that this process holds."""
         self._reactor = reactor
         self._workers = workers
-        self._memory = memory or _resident()
+        self._memory = memory
         self.lag = 0.0
         self.resident = 0
         self.shedding = ""

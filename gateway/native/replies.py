@@ -23,12 +23,11 @@ def reply(
     close: bool = False,
     minor: int = 1,
 ) -> bytes:
-    """A whole response. minor: the client's HTTP version; 1.0 is told when the connection stays open."""
+    """A whole response, its headers but for the framing being given. minor: the client's HTTP version; 1.0 is told when the connection
+    stays open."""
     lines = [b"HTTP/1.1 %d %b" % (status, reason(status)), *headers]
     if status != 204 and status != 304:
         lines.append(b"content-length: %d" % len(body))
-        if body:
-            lines.append(b"content-type: text/plain")
     if close:
         lines.append(b"connection: close")
     elif minor == 0:
@@ -40,9 +39,13 @@ def reply(
 _BAD: dict[tuple[int, bytes], bytes] = {}
 
 
+TEXT = b"content-type: text/plain"
+"""Of every body that a gateway writes itself, unless a route says otherwise."""
+
+
 def refusal(status: int, body: bytes) -> bytes:
     """The answer to what is not HTTP, after which the connection is closed. The same bytes every time: an attack costs little."""
     known = _BAD.get((status, body))
     if known is None:
-        known = _BAD[(status, body)] = reply(status, body, close=True)
+        known = _BAD[(status, body)] = reply(status, body, headers=(TEXT,) if body else (), close=True)
     return known

@@ -7,19 +7,27 @@ from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING
 
 from gateway.native.backend import BackendState
+from gateway.native.codec.events import RequestHead
 from gateway.native.http2 import Unflushed
 from gateway.native.observe import Observer
 from gateway.native.overload import OverloadMonitor
 from gateway.native.pool import Dialer
 from gateway.native.reactor import Reactor, Strand
 from gateway.snapshot import Inbound
-from gateway.table import RouteTable
+from gateway.table import Destination, Forwarding, RouteTable
 
 if TYPE_CHECKING:
     from gateway.native.exchange import Exchange
     from gateway.native.http2_server import Http2Server
 
+Mirror = Callable[["Exchange", RequestHead, Forwarding, Destination], None]
+"""Sends copies of a request: native/mirror.py, which cannot be imported from here."""
+
 _LAST_DIGITS = [b"%03x" % number for number in range(4096)]
+
+
+def _no_mirror(x: Exchange, head: RequestHead, action: Forwarding, destination: Destination) -> None:
+    """For who does without."""
 
 
 class Runtime:
@@ -29,17 +37,21 @@ class Runtime:
         "_id_next",
         "_id_prefix",
         "checks",
+        "client_cert",
         "connections",
         "dialer",
         "draining",
         "inbounds",
+        "mirror",
         "observer",
+        "overload",
         "overload",
         "random",
         "reactor",
         "ready",
         "states",
         "tables",
+        "trusted_proxies",
         "unflushed",
     )
 
@@ -49,6 +61,7 @@ class Runtime:
         self.reactor = reactor
         self.dialer = dialer
         self.observer = observer
+        self.mirror: Mirror = _no_mirror
         self.overload = OverloadMonitor(reactor)
         self.states = states
         self.random = random
@@ -57,6 +70,9 @@ class Runtime:
         self.connections: set[Exchange | Http2Server] = set()
         self.unflushed = Unflushed()  # of HTTP/2, flushed at the end of every turn
         self.checks: set[Strand] = set()  # connections to the readiness port
+        self.overload = OverloadMonitor(reactor)
+        self.trusted_proxies = 0
+        self.client_cert = "SANITIZE_SET"
         self.draining = False
         self.ready = False
         self._id_next = 4096

@@ -6,23 +6,22 @@ keep theirs. An SSLObject is made only after the client hello was read, from the
 `sni_callback` is not used and must not be: swapping the context there keeps the first one's verify_mode, and a client without a
 certificate passes.
 
-A session is resumed only within one context (each has its own ticket keys and cache), so never across two policies. Contexts that
-verify SPIFFE identities do not resume at all, because a resumed session has no chain to verify again: no tickets (both versions),
-and since Python cannot turn off OpenSSL's cache of TLS 1.2 session ids, a TLS 1.2 hello that names a session gets a context of its
-own, whose cache is empty.
-
-Private keys: Python loads them from a file only. They are written to an anonymous memory file that no other process can name and
-that is gone when it is closed; they never touch a disk.
+A session is resumed only within one context (each has its own ticket keys and cache), so never across two policies. What a resumed
+session still has of the client is its leaf: its names, its pins and its end are checked each time. Contexts that verify more than
+that do not resume at all: SPIFFE identities, whose chain is verified again, and revocation lists, which may be over by then. No tickets
+(both versions), and since Python cannot turn off OpenSSL's cache of TLS 1.2 session ids, a TLS 1.2 hello that names a session gets
+a context of its own, whose cache is empty. docs/decisions/0004 has the numbers.
 """
 
 from __future__ import annotations
 
+import contextlib
 import datetime
 import os
 import ssl
 import time
 import warnings
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 
 from cryptography import x509
 
@@ -32,20 +31,8 @@ from gateway.native.identity import NOTHING, Bundles, PeerRefused, Proof
 from gateway.secret import Secret, Secrets
 from gateway.snapshot import CertificateRef, DownstreamTls, TlsMode, UpstreamTls, UpstreamTlsMode
 
-_VERSIONS = {
-    "TLSv1_0": ssl.TLSVersion.TLSv1,
-    "TLSv1_1": ssl.TLSVersion.TLSv1_1,
-    "TLSv1_2": ssl.TLSVersion.TLSv1_2,
-    "TLSv1_3": ssl.TLSVersion.TLSv1_3,
-}
-
-
 # Reading the system's roots for a context takes some 20 ms, so one that is dialled now and then is not made each time.
 _KEEP_S = 600.0
-
-
-class TlsFault(Exception):
-    """A part of the configuration of which no context can be made: what is wrong, with which certificate, what to do."""
 
 
 class ServerTls:
@@ -62,13 +49,15 @@ class ServerTls:
         if east_west and self._bundles is None:
             raise TlsFault(f"the east-west port must ask for identities: its TLS mode is {tls.mode.value}, not ISTIO_MUTUAL")
         self._wanted = _wanted(tls.subject_alt_names)
+        self._pins = frozenset(tls.spki), frozenset(tls.hashes)
+        self._resumable = self._bundles is None and not tls.crl
         self._context = self._make(self.faults)
 
     def context(self, hello: Hello) -> ssl.SSLContext:
         """The context for a connection that began with this hello."""
         context = self._context
         modern = TLS_1_3 in hello.versions and context.maximum_version in (ssl.TLSVersion.MAXIMUM_SUPPORTED, ssl.TLSVersion.TLSv1_3)
-        if self._bundles is not None and hello.resumes and not modern:
+        if not self._resumable and hello.resumes and not modern:
             return self._make([])
         return context
 
@@ -76,7 +65,7 @@ class ServerTls:
         """Call it right after the handshake. Raises PeerRefused: close then, without a byte of HTTP."""
         if self.tls.mode is TlsMode.SIMPLE:
             return NOTHING
-        now = _now(self._clock)
+        now = moment(self._clock)
         if self._bundles is not None:
             chain = identity.verified_chain(tls)
             proof = self._bundles.prove(chain, identity.CLIENT_AUTH, now)
@@ -84,6 +73,8 @@ class ServerTls:
         else:
             found = identity.leaf_of(tls)
             if found is None:
+                if self.tls.mode is TlsMode.OPTIONAL_MUTUAL:
+                    return NOTHING
                 raise PeerRefused("no client certificate")
             leaf = found
             # A resumed session may be older than its certificate's end; the handshake looked at it only the first time.
@@ -91,6 +82,7 @@ class ServerTls:
                 raise PeerRefused("client certificate expired")
             proof = Proof(certificate=identity.describe(leaf))
         _require(leaf, self._wanted)
+        _require_pin(leaf, *self._pins)
         return proof
 
     def _make(self, faults: list[str]) -> ssl.SSLContext:
@@ -98,20 +90,22 @@ class ServerTls:
         context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
         # Renegotiation lets a client have the expensive half of a handshake as often as it likes (CVE-2011-1473).
         context.options |= ssl.OP_NO_COMPRESSION | ssl.OP_NO_RENEGOTIATION | ssl.OP_CIPHER_SERVER_PREFERENCE
-        _limit(context, "TLSv1_3" if self._east_west else tls.min_version, tls.max_version, tls.cipher_suites)
+        limit(context, "TLSv1_3" if self._east_west else tls.min_version, tls.max_version, tls.cipher_suites)
         if tls.alpn:
             context.set_alpn_protocols(list(tls.alpn))
-        _load_certificates(context, tls.certificates, self._secrets, faults=faults, clock=self._clock)
+        load_certificates(context, tls.certificates, self._secrets, faults=faults, clock=self._clock)
         if tls.mode is TlsMode.SIMPLE:
             return context
-        context.verify_mode = ssl.CERT_REQUIRED
+        context.verify_mode = ssl.CERT_OPTIONAL if tls.mode is TlsMode.OPTIONAL_MUTUAL else ssl.CERT_REQUIRED
         if self._bundles is None:
-            _trust(context, _roots(tls.ca, "client certificates"))
-            return context
-        faults += self._bundles.faults
-        _trust(context, self._bundles.roots)
-        context.num_tickets = 0
-        context.options |= ssl.OP_NO_TICKET
+            trust(context, roots(tls.ca, "client certificates"))
+        else:
+            faults += self._bundles.faults
+            trust(context, self._bundles.roots)
+        revoke(context, tls.crl, "client certificates")
+        if not self._resumable:
+            context.num_tickets = 0
+            context.options |= ssl.OP_NO_TICKET
         return context
 
     def __repr__(self) -> str:
@@ -152,7 +146,7 @@ class ClientTls:
             return NOTHING
         if self._bundles is not None:
             chain = identity.verified_chain(tls)
-            proof = self._bundles.prove(chain, identity.SERVER_AUTH, _now(self._clock))
+            proof = self._bundles.prove(chain, identity.SERVER_AUTH, moment(self._clock))
             _require(chain[0], self._wanted)
             return proof
         if self._wanted:
@@ -166,11 +160,11 @@ class ClientTls:
         tls = self.tls
         context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
         context.options |= ssl.OP_NO_COMPRESSION | ssl.OP_NO_RENEGOTIATION
-        _limit(context, "TLSv1_3" if tls.peer else "", "", ())
+        limit(context, "TLSv1_3" if tls.peer else "", "", ())
         if tls.alpn:
             context.set_alpn_protocols(list(tls.alpn))
         if tls.certificate is not None:
-            _load_certificates(context, (tls.certificate,), secrets, faults=self.faults, clock=self._clock)
+            load_certificates(context, (tls.certificate,), secrets, faults=self.faults, clock=self._clock)
         elif tls.mode is not UpstreamTlsMode.SIMPLE:
             raise TlsFault(f"TLS mode {tls.mode.value} towards endpoints needs a client certificate, and none is configured")
         # Identities and listed names are checked in `prove`; a host name is checked in the handshake.
@@ -179,11 +173,13 @@ class ClientTls:
             context.verify_mode = ssl.CERT_NONE
         elif self._bundles is not None:
             self.faults += self._bundles.faults
-            _trust(context, self._bundles.roots)
+            trust(context, self._bundles.roots)
         elif tls.ca:
-            _trust(context, _roots(tls.ca, "endpoints' certificates"))
+            trust(context, roots(tls.ca, "endpoints' certificates"))
         else:
             context.load_default_certs(ssl.Purpose.SERVER_AUTH)
+        if self._verify:
+            revoke(context, tls.crl, "endpoints' certificates")
         return context
 
     def __repr__(self) -> str:
@@ -215,7 +211,7 @@ class Contexts:
         key = (tls, east_west)
         self._used[key] = self._clock()
         found = self._servers.get(key)
-        if found is None or not _complete(found.faults):
+        if found is None or not complete(found.faults):
             found = self._servers[key] = ServerTls(tls, self._secrets, east_west=east_west, clock=self._clock)
         return found
 
@@ -230,16 +226,6 @@ class Contexts:
 
 # ------------------------------------------------------------------------------------------------------------- pieces
 
-_MISSING_KEY = "its private key has not arrived"
-
-
-def _complete(faults: list[str]) -> bool:
-    return not any(_MISSING_KEY in fault for fault in faults)
-
-
-def _now(clock: Callable[[], float]) -> datetime.datetime:
-    return datetime.datetime.fromtimestamp(clock(), datetime.UTC)
-
 
 def _wanted(names: Iterable[str]) -> frozenset[str]:
     # DNS names do not care for case, so they are compared in lower case; whatever has a scheme does.
@@ -251,97 +237,13 @@ def _require(leaf: x509.Certificate, wanted: frozenset[str]) -> None:
         raise PeerRefused("certificate has none of the names that are asked for")
 
 
+def _require_pin(leaf: x509.Certificate, spki: frozenset[str], hashes: frozenset[str]) -> None:
+    """When both are asked for, either is enough (Istio, Envoy)."""
+    if (spki or hashes) and identity.key_hash(leaf) not in spki and identity.hash_of(leaf) not in hashes:
+        raise PeerRefused("certificate is not one of those that are pinned")
+
+
 def _without_port(host: str) -> str:
     if host.startswith("["):
         return host[1:].partition("]")[0]
     return host.partition(":")[0] if host.count(":") == 1 else host
-
-
-def _limit(context: ssl.SSLContext, least: str, most: str, suites: tuple[str, ...]) -> None:
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore", DeprecationWarning)  # whoever asks for TLS 1.0 by name knows
-            context.minimum_version = _VERSIONS[least] if least else ssl.TLSVersion.TLSv1_2
-            if most:
-                context.maximum_version = _VERSIONS[most]
-        # OpenSSL's default security level has no cipher left for TLS 1.0 and 1.1.
-        names = list(suites) or (["DEFAULT:@SECLEVEL=0"] if least in ("TLSv1_0", "TLSv1_1") else [])
-        if names:
-            context.set_ciphers(":".join(names))
-    except KeyError as error:
-        raise TlsFault(f"unknown TLS version {error}; say one of {', '.join(_VERSIONS)}") from None
-    except (ssl.SSLError, ValueError) as error:
-        raise TlsFault(f"TLS versions {least or 'default'} to {most or 'newest'} with {suites}: {error}") from None
-
-
-def _roots(pem: str, whose: str) -> list[x509.Certificate]:
-    try:
-        return x509.load_pem_x509_certificates(pem.encode())
-    except ValueError as error:
-        raise TlsFault(f"the CA bundle for {whose} cannot be read: {error}; it must be PEM certificates") from None
-
-
-def _trust(context: ssl.SSLContext, roots: list[x509.Certificate]) -> None:
-    """These and no other. What a user names is an anchor even if it is an intermediate."""
-    context.verify_flags |= ssl.VERIFY_X509_PARTIAL_CHAIN
-    if roots:
-        context.load_verify_locations(cadata=identity.der(roots))
-
-
-def _load_certificates(
-    context: ssl.SSLContext,
-    refs: tuple[CertificateRef, ...],
-    secrets: Secrets,
-    *,
-    faults: list[str],
-    clock: Callable[[], float],
-) -> None:
-    """Load each that can be (one per kind of key is used, OpenSSL picks by what the client understands). Raises TlsFault when none can."""
-    loaded = 0
-    for ref in refs:
-        name = f"certificate {ref.name or 'without a name'}"
-        key = secrets.get(ref.key)
-        if key is None:
-            faults.append(f"{name}: {_MISSING_KEY} yet (digest {ref.key[:12]}…)")
-            continue
-        try:
-            leaf = x509.load_pem_x509_certificate(ref.chain.encode())
-            _load_pair(context, ref.chain, key)
-        except (ssl.SSLError, ValueError) as error:
-            faults.append(f"{name}: does not load: {_plain(error)}; give a PEM chain, leaf first, and its own unencrypted key")
-            continue
-        loaded += 1
-        faults += _date_faults(name, leaf, _now(clock))
-    if not loaded:
-        raise TlsFault("; ".join(faults) or "no certificate is configured")
-
-
-def _date_faults(name: str, leaf: x509.Certificate, now: datetime.datetime) -> list[str]:
-    if now > leaf.not_valid_after_utc:
-        return [f"{name}: expired on {leaf.not_valid_after_utc:%Y-%m-%d %H:%M} UTC, the other side will refuse it; renew it"]
-    if now < leaf.not_valid_before_utc:
-        return [f"{name}: not valid before {leaf.not_valid_before_utc:%Y-%m-%d %H:%M} UTC; look at this machine's clock"]
-    return []
-
-
-def _load_pair(context: ssl.SSLContext, chain: str, key: Secret) -> None:
-    fd = os.memfd_create("key", os.MFD_CLOEXEC)
-    try:
-        with open(fd, "wb", closefd=False) as file:
-            file.write(key.reveal().rstrip() + b"\n" + chain.encode())
-        # Without a password OpenSSL would ask the terminal for that of an encrypted key, and the gateway would stand.
-        context.load_cert_chain(f"/proc/self/fd/{fd}", password=lambda: b"")
-    finally:
-        os.close(fd)
-
-
-def _plain(error: Exception) -> str:
-    """OpenSSL's reason in words people know."""
-    reason = getattr(error, "reason", None) or str(error)
-    return {
-        "KEY_VALUES_MISMATCH": "the private key is not this certificate's",
-        "NO_START_LINE": "there is no PEM block in it",
-        "PEM_LIB": "the PEM cannot be read",
-        "PEM lib": "the PEM cannot be read",
-        "EE_KEY_TOO_SMALL": "its key is too small",
-    }.get(reason, reason)

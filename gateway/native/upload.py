@@ -107,6 +107,9 @@ class Upload:
                     raise DownstreamClosed
                 codec.receive(data)
                 continue
+            if exchange.tees is not None:
+                for tee in exchange.tees:
+                    tee.put(event)
             if type(event) is Trailers:
                 body.trailers = event.lines
                 continue

@@ -64,13 +64,15 @@ _KINDS = {
     b"expect": Kind.EXPECT,
     b"upgrade": Kind.UPGRADE,
     b"connection": Kind.CONNECTION,
-    # Hop by hop (RFC 9110 section 7.6.1). Trailer goes too: not all that it announces may come (body.may_trail).
+    # Hop by hop (RFC 9110 section 7.6.1).
     b"keep-alive": Kind.STRIP,
     b"proxy-connection": Kind.STRIP,
     b"proxy-authorization": Kind.STRIP,
     b"te": Kind.STRIP,
-    b"trailer": Kind.STRIP,
     b"http2-settings": Kind.STRIP,
+    b"x-envoy-attempt-count": Kind.STRIP,  # every gateway says its own
+    b"x-envoy-original-path": Kind.STRIP,
+    b"x-envoy-expected-rq-timeout-ms": Kind.STRIP,
     UNSENT: Kind.STRIP,
     b"x-forwarded-for": Kind.FORWARDED_FOR,
     b"x-forwarded-proto": Kind.FORWARDED_PROTO,

@@ -33,7 +33,7 @@ _ANSWER = b"HTTP/1."
 _TARGET = bytes(
     c for c in range(0x21, 0x7F) if c != 0x23
 )  # visible ASCII without "#": a fragment is never sent (RFC 9112 section 3.2)
-_ORDINARY = bytes(c for c in _TARGET if c not in b".%\\")  # with none of these, a path is in normal form
+_ORDINARY = bytes(c for c in _TARGET if c not in b'.%\\"<>^`{|}')  # with none of these, a path is in normal form
 _ABSOLUTE = re.compile(rb"(?i:https?)://([^/?]+)(.*)", re.DOTALL)
 _STATUS_LINE = re.compile(rb"HTTP/1\.([01]) ([1-9][0-9][0-9])(?: [\t\x20-\x7e\x80-\xff]*)?")
 

@@ -135,7 +135,7 @@ class Sending:
         if stream.said_end or stream.ending:
             raise LocalFault(f"bytes after the end of stream {sid}")
         size = len(data)
-        if size > stream.window or size > self._window or size > _FRAME_SIZE or stream.held:
+        if stream.held or (size and (size > stream.window or size > self._window or size > _FRAME_SIZE)):
             return self._hold(sid, stream, data, end=end)
         if size:
             self._window -= size

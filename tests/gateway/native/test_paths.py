@@ -2,6 +2,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from gateway.errors import BadRequest
 from gateway.native.paths import needs_normalising, normalised
 
 
@@ -23,10 +24,19 @@ from gateway.native.paths import needs_normalising, normalised
         (b"/a?/../b", b"/a?/../b"),
         (b"/a%2fb", b"/a%2fb"),
         (b"/%252e%252e/a", b"/%252e%252e/a"),
+        (b"/%61%2Db%7E", b"/a-b~"),
+        (b"/%C3%A9%2f%20", b"/%C3%A9%2f%20"),
+        (b'/a"<>^`{|}?"', b'/a%22%3C%3E%5E%60%7B%7C%7D?"'),
+        (b"/%4", b"/%4"),
     ],
 )
 def test_dot_segments_are_resolved(target, expected):
     assert normalised(target) == expected
+
+
+def test_an_escaped_nul_is_refused():
+    with pytest.raises(BadRequest):
+        normalised(b"/a%00b")
 
 
 @given(st.text("/.%2eE\\a?").map(lambda text: b"/" + text.encode()))
