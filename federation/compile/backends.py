@@ -9,7 +9,7 @@ than plain text. Peers' endpoints carry the TLS of the peer, with the service's 
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from functools import cached_property
 
 import msgspec
@@ -27,10 +27,11 @@ from federation.compile.names import (
     service_sni,
     split_gateway_host,
 )
-from federation.compile.policies import Policy, Spread, effective, policy
-from federation.compile.priorities import Place, is_foreign, priorities
+from federation.compile.policies import BALANCE_ANNOTATION, Policy, Spread, effective, policy, unknown_balance
+from federation.compile.priorities import Place, distribution, is_foreign, priorities
 from federation.compile.routes import Reference
 from federation.compile.scope import Rule, Scope
+from federation.compile.service_policy import rate_limits
 from federation.compile.services import subject_of
 from federation.compile.status import Problem, problem, warning
 from federation.compile.tls import Keyring, Notes, peer_tls, upstream_tls
@@ -38,7 +39,10 @@ from federation.resources.destination_rule import ClientTLSSettings, Destination
 from federation.resources.document import Document
 from federation.trust.identity import TrustError
 from gateway.secret import Secret
-from gateway.snapshot import Backend, EndpointSet, Inbound, LbEndpoint, Limits, Part, UpstreamTls, part_name
+from gateway.snapshot import Backend, EndpointSet, Http2, Inbound, LbEndpoint, Part, UpstreamTls, part_name
+
+PEER_ALPN = ("http/1.1",)
+"""What is offered to peers' gateways for HTTP."""
 
 
 @dataclass(frozen=True)
@@ -89,6 +93,10 @@ class _Host:
     def port(self, number: int) -> Port | None:
         return self.service.port(number) if self.service else None
 
+    def protocol(self, number: int) -> Protocol:
+        port = self.port(number)
+        return port.protocol if port else Protocol.UNKNOWN
+
 
 def backends_of(host: str, references: Iterable[Reference], setting: Setting) -> Parts:
     """All parts of one hostname. Raises nothing."""
@@ -96,6 +104,10 @@ def backends_of(host: str, references: Iterable[Reference], setting: Setting) ->
     rule = setting.scope.rule(host, service.namespace if service else "")
     this = _Host(host, service, rule, setting, setting.keyring(), [])
     parts: list[Part] = []
+    word = unknown_balance(rule)
+    if word:
+        text = f"{BALANCE_ANNOTATION} is {word[:40]!r}, which is no balance it can ask for; write PEAK_EWMA, or remove it"
+        this.problems += [warning(subject_of(each), "metadata.annotations", "UnknownBalance", text) for each in this.owners]
     for reference in sorted(references):
         parts += _backend(this, reference, "outbound")
     parts += _inbound(this)
@@ -146,38 +158,47 @@ def _backend(this: _Host, reference: Reference, direction: str) -> tuple[Backend
     chosen = _chosen(this, reference, own_only=direction == "inbound")
     written = setting.scope.service_policy(this.host)
     fedgate = setting.inputs.fedgate
-    rules = policy(blocks, Spread.of([each for each, _ in chosen]), written.spec if written else None, own_defaults=fedgate)
+    rules = policy(
+        blocks,
+        Spread.of([each for each, _ in chosen]),
+        written.spec if written else None,
+        own_defaults=fedgate,
+        protocol=this.protocol(reference.port),
+    )
     try:
         tls = _tls(this, blocks.tls)
     except TrustError as error:
         this.problems += _tls_problems(this, error)
         tls, chosen = None, []
     peers, chosen = _peers(this, reference, chosen)
+    weights = distribution([each for each, _ in chosen], setting.place.locality, rules.locality)
+    if weights is not None:
+        chosen = [(each, number) for each, number in chosen if str(each.locality) in weights]
     ranks = priorities([each for each, _ in chosen], setting.place, rules.locality)
     endpoints = tuple(_lb_endpoint(each, number, rank) for (each, number), rank in zip(chosen, ranks, strict=True))
-    backend = _with_policy(name, this, reference, rules)
-    return msgspec.structs.replace(backend, tls=tls, peer_tls=peers), EndpointSet(name, endpoints)
+    backend = msgspec.structs.replace(
+        _with_policy(name, this, reference, rules),
+        rate_limits=rate_limits(written.spec if written else None),
+        locality_weights=tuple(weights.items()) if weights else (),
+        zone=str(setting.place.locality) if rules.zone_aware else "",
+        tls=_with_alpn(tls, rules.http2),
+        peer_tls=peers,
+    )
+    return backend, EndpointSet(name, endpoints)
 
 
 def _with_policy(name: str, this: _Host, reference: Reference, rules: Policy) -> Backend:
-    return Backend(
-        name=name,
-        host=this.host,
-        port=reference.port,
-        subset=reference.subset,
-        namespace=this.service.namespace if this.service else "",
-        balance=rules.balance,
-        connect_timeout_ms=rules.connect_timeout_ms,
-        idle_timeout_ms=rules.idle_timeout_ms,
-        max_requests_per_connection=rules.max_requests_per_connection,
-        limits=Limits(requests=rules.max_requests),
-        outlier=rules.outlier,
-        silence=rules.silence,
-        failback=rules.failback,
-        panic_percent=rules.panic_percent,
-        panic_last_resort=rules.panic_last_resort,
-        health_check=rules.health_check,
-    )
+    """The fields of Policy have the names of Backend's, all but locality."""
+    given = {each.name: getattr(rules, each.name) for each in fields(rules) if each.name != "locality"}
+    namespace = this.service.namespace if this.service else ""
+    return Backend(name, this.host, reference.port, subset=reference.subset, namespace=namespace, **given)
+
+
+def _with_alpn(tls: UpstreamTls | None, http2: Http2 | None) -> UpstreamTls | None:
+    """What is offered: what will be spoken; both where the client decides."""
+    if tls is None or http2 is None or not (http2.always or http2.client):
+        return tls
+    return msgspec.structs.replace(tls, alpn=("h2",) if http2.always else ("h2", "http/1.1"))
 
 
 def subset_labels(rule: Rule | None, subset: str) -> set[tuple[str, str]] | None:
@@ -221,7 +242,7 @@ def _peers(
         if facts is None or not facts.bundle or not federation.may_claim(name, this.host):
             continue
         try:
-            found[name] = peer_tls(facts.trust_domain, facts.bundle, sni, this.keys)
+            found[name] = msgspec.structs.replace(peer_tls(facts.trust_domain, facts.bundle, sni, this.keys), alpn=PEER_ALPN)
         except TrustError:
             continue  # said once, of the Node, by the listeners stage
     return tuple(found.items()), [(each, number) for each, number in chosen if not each.peer or each.peer in found]

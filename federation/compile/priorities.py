@@ -3,8 +3,9 @@
 Theory of operation. Istio compares the gateway's locality with the endpoint's: 0 same subzone, 1 same zone, 2 same region,
 3 elsewhere, and 4 for what a `failover: {from, to}` of the gateway's region does not name. failoverPriority compares labels
 instead: N labels give N minus the length of the matched prefix. Used together, the labels decide first. What comes out is
-compacted to 0..n without holes. Under fedgate's own defaults the gateway's cluster comes before all of that; a DestinationRule
-that sets localityLbSetting takes that away again, because then it decides to the letter.
+compacted to 0..n without holes. Zone-aware: regions only, as zones are weighed and not ranked. distribute has no priorities:
+localities have weights, and those that it does not name get nothing. Under fedgate's own defaults the gateway's cluster comes before
+all of that; a DestinationRule that sets localityLbSetting takes that away again, because then it decides to the letter.
 """
 
 from __future__ import annotations
@@ -34,12 +35,15 @@ class Place(msgspec.Struct, frozen=True):
 
 
 class LocalityPolicy(msgspec.Struct, frozen=True):
-    """What decides priorities. enabled False: one priority. failover: (from region, to region)."""
+    """What decides priorities. enabled False: one priority. failover: (from region, to region). regions_only: zones and subzones do
+    not count. distribute: (from pattern, ((to pattern, weight), …))."""
 
     enabled: bool = True
     own_cluster_first: bool = False
     failover: tuple[tuple[str, str], ...] = ()
     failover_priority: tuple[str, ...] = ()
+    regions_only: bool = False
+    distribute: tuple[tuple[str, tuple[tuple[str, int], ...]], ...] = ()
 
 
 ALL_EQUAL = LocalityPolicy(enabled=False)
@@ -79,13 +83,40 @@ def priorities(endpoints: Sequence[Endpoint], place: Place, policy: LocalityPoli
 
 def _key(endpoint: Endpoint, place: Place, own: Mapping[str, str], policy: LocalityPolicy) -> tuple[int, int]:
     foreign = policy.own_cluster_first and is_foreign(endpoint, place.cluster)
+    locality = locality_level(place.locality, endpoint.locality, policy.failover)
+    if policy.regions_only and locality < ELSEWHERE:
+        locality = 0
     level = 0
     if policy.failover_priority:
         there = _labels(endpoint.labels, endpoint.cluster, endpoint.network, endpoint.locality)
         level = label_level(policy.failover_priority, own, there)
-        if not policy.failover:
+        if not policy.failover and not policy.regions_only:
             return int(foreign), level
-    return int(foreign), level * LOCALITY_LEVELS + locality_level(place.locality, endpoint.locality, policy.failover)
+    return int(foreign), level * LOCALITY_LEVELS + locality
+
+
+def locality_matches(pattern: str, locality: Locality) -> bool:
+    """Istio's LocalityMatch: `*` is any region, zone or subzone, and so is what is left out (of zone and subzone)."""
+    parts = (*pattern.split("/"), "*", "*")[:3]
+    return all(part in ("*", own) for part, own in zip(parts, (locality.region, locality.zone, locality.subzone), strict=True))
+
+
+def distribution(endpoints: Iterable[Endpoint], here: Locality, policy: LocalityPolicy) -> dict[str, int] | None:
+    """Weight by locality (as text) for a gateway at `here`, by the first `from` that it is in; None when it is in none. A pattern
+    that matches several localities divides its weight among them by the weights of their endpoints, rounded up (Istio). A
+    locality that is not in the answer gets nothing, even if everything else is dead (trap 12)."""
+    to = next((to for source, to in policy.distribute if locality_matches(source, here)), None)
+    if to is None:
+        return None
+    sizes: dict[Locality, int] = {}
+    for endpoint in endpoints:
+        sizes[endpoint.locality] = sizes.get(endpoint.locality, 0) + endpoint.weight
+    found: dict[str, int] = {}
+    for pattern, weight in to:
+        matched = [each for each in sizes if locality_matches(pattern, each) and str(each) not in found]
+        total = sum(sizes[each] for each in matched)
+        found.update({str(each): -(-sizes[each] * weight // total) for each in matched if sizes[each]})
+    return found
 
 
 def is_foreign(endpoint: Endpoint, cluster: str) -> bool:

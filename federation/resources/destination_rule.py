@@ -14,22 +14,45 @@ from federation.resources.checks import (
     export_to_faults,
     fault,
     host_fault,
+    is_ip,
     is_label,
     label_faults,
+    port_fault,
     range_fault,
     warning,
 )
+from federation.resources.connection_pool import ConnectionPoolSettings, H2UpgradePolicy, HTTPSettings, TCPSettings
+from federation.resources.load_balancer import ConsistentHashLB, LoadBalancerSettings, SimpleLB
+from federation.resources.locality import Distribute, Failover, LocalityLbSetting, ZoneAwareLbSetting
 from federation.resources.message import Fault, Message
-from federation.resources.scalars import Flag, Milliseconds, Whole, choice_reader
+from federation.resources.scalars import Flag, Milliseconds, Number, Whole, choice_reader
 from federation.resources.server_tls import SecretName, secret_name_faults
 from federation.resources.virtual_service import PortSelector
 
-
-class SimpleLB(enum.Enum):
-    UNSPECIFIED = "UNSPECIFIED"  # least request, as LEAST_REQUEST
-    LEAST_REQUEST = "LEAST_REQUEST"
-    ROUND_ROBIN = "ROUND_ROBIN"
-    RANDOM = "RANDOM"
+__all__ = [
+    "ClientTLSSettings",
+    "ClientTlsMode",
+    "ConnectionPoolSettings",
+    "ConsistentHashLB",
+    "DestinationRule",
+    "Distribute",
+    "Failover",
+    "H2UpgradePolicy",
+    "HTTPSettings",
+    "LoadBalancerSettings",
+    "LocalityLbSetting",
+    "OutlierDetection",
+    "PortTrafficPolicy",
+    "ProxyProtocol",
+    "RetryBudget",
+    "SimpleLB",
+    "Subset",
+    "TCPSettings",
+    "TrafficPolicy",
+    "TunnelSettings",
+    "WorkloadSelector",
+    "ZoneAwareLbSetting",
+]
 
 
 class ClientTlsMode(enum.Enum):
@@ -39,94 +62,13 @@ class ClientTlsMode(enum.Enum):
     ISTIO_MUTUAL = "ISTIO_MUTUAL"
 
 
-_read_simple = choice_reader(SimpleLB, later=("PASSTHROUGH",), same={"LEAST_CONN": SimpleLB.LEAST_REQUEST})
-_Simple = Annotated[SimpleLB, BeforeValidator(_read_simple)]
 _Mode = Annotated[ClientTlsMode, BeforeValidator(choice_reader(ClientTlsMode))]
-
-
-class Failover(Message):
-    """Regions: when `from` has not enough left, its traffic goes to `to` first."""
-
-    from_: str = Field(default="", alias="from")
-    to: str = ""
-
-    def faults(self) -> Iterator[Fault]:
-        for name, region in (("from", self.from_), ("to", self.to)):
-            if not region:
-                yield Fault((name,), f"`{name}` is empty; write a region")
-            if "/" in region:
-                yield Fault((name,), "failover names regions only; write the part before the first `/`")
-            if "*" in region:
-                yield Fault((name,), "failover names one region, no `*`; write one entry per region")
-        if self.from_ == self.to:
-            yield Fault((), "failover from a region to itself; write two different regions")
-
-
-class LocalityLbSetting(Message):
-    """Istio's LocalityLoadBalancerSetting. enabled None: not written (on, by the mesh's default)."""
-
-    later = ("distribute", "failoverPriority")
-
-    enabled: Flag | None = None
-    failover: tuple[Failover, ...] = ()
-
-    def faults(self) -> Iterator[Fault]:
-        for index, region in duplicates([entry.from_ for entry in self.failover]):
-            yield from warning(("failover", index), f"failover from `{region}` is written twice; the first holds")
-
-
-class LoadBalancerSettings(Message):
-    later = ("consistentHash", "warmup", "warmupDurationSecs", "zoneAwareLbSetting")
-
-    simple: _Simple = SimpleLB.UNSPECIFIED
-    locality_lb_setting: LocalityLbSetting | None = None
-
-
-class TCPSettings(Message):
-    later = ("maxConnections", "tcpKeepalive", "maxConnectionDuration", "idleTimeout")
-
-    connect_timeout: Milliseconds | None = None
-
-    def faults(self) -> Iterator[Fault]:
-        yield from fault(("connectTimeout",), duration_fault(self.connect_timeout))
-
-
-class HTTPSettings(Message):
-    """None: not written. max_requests_per_connection 0 = no limit."""
-
-    later = (
-        "http1MaxPendingRequests",
-        "maxRetries",
-        "h2UpgradePolicy",
-        "useClientProtocol",
-        "maxConcurrentStreams",
-        "http2KeepAlive",
-    )
-
-    idle_timeout: Milliseconds | None = None
-    max_requests_per_connection: Whole | None = None
-    http2_max_requests: Whole | None = None
-
-    def faults(self) -> Iterator[Fault]:
-        yield from fault(("idleTimeout",), duration_fault(self.idle_timeout))
-        yield from fault(("maxRequestsPerConnection",), range_fault(self.max_requests_per_connection, 0))
-        yield from fault(("http2MaxRequests",), range_fault(self.http2_max_requests, 0))
-
-
-class ConnectionPoolSettings(Message):
-    tcp: TCPSettings | None = None
-    http: HTTPSettings | None = None
-
-    def faults(self) -> Iterator[Fault]:
-        if self.tcp is None and self.http is None:
-            yield Fault((), "connectionPool is empty; write tcp or http, or remove it")
 
 
 class OutlierDetection(Message):
     """None: not written, so Envoy's and Istio's default (FIELD: 5 errors, 10 s, 30 s, 10 per cent)."""
 
-    later = ("consecutiveErrors",)
-
+    consecutive_errors: Whole = 0
     split_external_local_origin_errors: Flag = False
     consecutive_local_origin_failures: Whole | None = None
     consecutive_gateway_errors: Whole | None = None
@@ -138,6 +80,9 @@ class OutlierDetection(Message):
     outlier_detection_http_error_codes: tuple[Whole, ...] = ()
 
     def faults(self) -> Iterator[Fault]:
+        if self.consecutive_errors:
+            message = "consecutiveErrors is deprecated and does nothing; write consecutiveGatewayErrors or consecutive5xxErrors"
+            yield from warning(("consecutiveErrors",), message)
         yield from fault(("interval",), duration_fault(self.interval))
         yield from fault(("baseEjectionTime",), duration_fault(self.base_ejection_time))
         yield from fault(("maxEjectionPercent",), range_fault(self.max_ejection_percent, 0, 100))
@@ -200,7 +145,7 @@ class ClientTLSSettings(Message):
 def _failover_needs_ejection(balancer: LoadBalancerSettings | None, outlier: OutlierDetection | None) -> Iterator[Fault]:
     """Istio's own warning; what the effective policy makes of it is for analyze to say."""
     locality = balancer.locality_lb_setting if balancer else None
-    if locality and locality.failover and outlier is None:
+    if locality and (locality.failover or locality.failover_priority) and outlier is None:
         message = (
             "outlier detection policy must be provided for failover: without it no locality is ever left; write outlierDetection"
         )
@@ -224,18 +169,62 @@ class PortTrafficPolicy(Message):
         yield from _failover_needs_ejection(self.load_balancer, self.outlier_detection)
 
 
-class TrafficPolicy(Message):
-    later = ("tunnel", "proxyProtocol", "retryBudget")
+class TunnelSettings(Message):
+    """TCP and TLS connections are carried through the destination, an HTTP proxy. protocol "": CONNECT."""
 
+    protocol: str = ""
+    target_host: str = ""
+    target_port: Whole = 0
+
+    def faults(self) -> Iterator[Fault]:
+        if self.protocol not in ("", "CONNECT", "POST"):
+            yield Fault(("protocol",), 'tunnel protocol must be "CONNECT" or "POST"')
+        if not self.target_host:
+            yield Fault(("targetHost",), "targetHost is required; write a full name or an IP")
+        elif not is_ip(self.target_host):
+            yield from fault(("targetHost",), host_fault(self.target_host, wildcard=False))
+        yield from fault(("targetPort",), port_fault(self.target_port))
+
+
+class ProxyProtocolVersion(enum.Enum):
+    V1 = "V1"
+    V2 = "V2"
+
+
+_Version = Annotated[ProxyProtocolVersion, BeforeValidator(choice_reader(ProxyProtocolVersion))]
+
+
+class ProxyProtocol(Message):
+    version: _Version = ProxyProtocolVersion.V1
+
+
+class RetryBudget(Message):
+    """Retries at once: percent of the requests in flight, and always min_retry_concurrency."""
+
+    percent: Number = 20
+    min_retry_concurrency: Whole = 3
+
+    def faults(self) -> Iterator[Fault]:
+        if not 0 <= self.percent <= 100:
+            yield Fault(("percent",), "percent is not in the range 0..100")
+        yield from fault(("minRetryConcurrency",), range_fault(self.min_retry_concurrency, 0))
+
+
+class TrafficPolicy(Message):
     load_balancer: LoadBalancerSettings | None = None
     connection_pool: ConnectionPoolSettings | None = None
     outlier_detection: OutlierDetection | None = None
     tls: ClientTLSSettings | None = None
     port_level_settings: tuple[PortTrafficPolicy, ...] = ()
+    tunnel: TunnelSettings | None = None
+    proxy_protocol: ProxyProtocol | None = None
+    retry_budget: RetryBudget | None = None
 
     def faults(self) -> Iterator[Fault]:
-        if not (self.load_balancer or self.connection_pool or self.outlier_detection or self.tls or self.port_level_settings):
+        if not any(getattr(self, name) for name in type(self).model_fields):
             yield Fault((), "trafficPolicy is empty; write something, or remove it")
+        if self.tunnel and self.proxy_protocol:
+            yield Fault(("proxyProtocol",), "tunnel and proxyProtocol must not be set together; keep one")
         for index, number in duplicates([settings.port.number for settings in self.port_level_settings]):
             yield Fault(("portLevelSettings", index, "port"), f"port {number} has settings already; merge them")
         yield from _failover_needs_ejection(self.load_balancer, self.outlier_detection)
@@ -252,13 +241,29 @@ class Subset(Message):
         yield from label_faults(self.labels, ("labels",))
 
 
+class WorkloadSelector(Message):
+    """Istio's type.v1beta1.WorkloadSelector."""
+
+    match_labels: dict[str, str] = Field(default_factory=dict)
+
+    def faults(self) -> Iterator[Fault]:
+        for key, value in self.match_labels.items():
+            if "*" in key + value:
+                yield Fault(("matchLabels", key), "a selector has no wildcards; write the whole value")
+            else:
+                yield from label_faults({key: value}, ("matchLabels",))
+        if not self.match_labels:
+            yield from warning(("matchLabels",), "without labels the selector takes every gateway of the namespace")
+
+
 class DestinationRule(Message):
-    later = ("workloadSelector",)
+    """workload_selector: only for gateways (Nodes) with these labels in the rule's own namespace."""
 
     host: str
     traffic_policy: TrafficPolicy | None = None
     subsets: tuple[Subset, ...] = ()
     export_to: tuple[str, ...] = ()
+    workload_selector: WorkloadSelector | None = None
 
     def faults(self) -> Iterator[Fault]:
         yield from fault(("host",), host_fault(self.host))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import enum
+import math
 import re
 from collections.abc import Callable, Mapping
 from decimal import Decimal
@@ -68,10 +69,21 @@ def _whole(value: object) -> object:
     return value
 
 
+def _number(value: object) -> object:
+    try:
+        number = float(value) if isinstance(value, int | float | str) and not isinstance(value, bool) else math.nan
+    except (ValueError, OverflowError):
+        number = math.nan
+    if not math.isfinite(number):
+        raise ValueError("must be a number")
+    return number
+
+
 Milliseconds = Annotated[int, BeforeValidator(_milliseconds)]
 """A duration as written ("1s"), as whole milliseconds. In code: `ms(1000)`."""
 
 Whole = Annotated[int, BeforeValidator(_whole)]
+Number = Annotated[float, BeforeValidator(_number)]
 Flag = StrictBool
 
 
