@@ -15,21 +15,19 @@ a context of its own, whose cache is empty. docs/decisions/0004 has the numbers.
 
 from __future__ import annotations
 
-import contextlib
-import datetime
-import os
 import ssl
 import time
-import warnings
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable
 
 from cryptography import x509
 
 from gateway.native import identity
 from gateway.native.codec.hello import TLS_1_3, Hello
 from gateway.native.identity import NOTHING, Bundles, PeerRefused, Proof
-from gateway.secret import Secret, Secrets
-from gateway.snapshot import CertificateRef, DownstreamTls, TlsMode, UpstreamTls, UpstreamTlsMode
+from gateway.native.tls_material import TlsFault as TlsFault
+from gateway.native.tls_material import complete, limit, load_certificates, moment, revoke, roots, trust
+from gateway.secret import Secrets
+from gateway.snapshot import DownstreamTls, TlsMode, UpstreamTls, UpstreamTlsMode
 
 # Reading the system's roots for a context takes some 20 ms, so one that is dialled now and then is not made each time.
 _KEEP_S = 600.0

@@ -7,11 +7,13 @@ import time
 from collections.abc import Callable
 
 import certs
+import handshaking
 import pytest
+from handshaking import VERSIONS, Pair, handshake
 
-from gateway.native.codec.hello import Hello, read_hello
+from gateway.native.codec.hello import Hello
 from gateway.native.identity import PeerRefused, Proof
-from gateway.native.tls import ClientTls, Contexts, ServerTls, TlsFault
+from gateway.native.tls import ClientTls, Contexts, TlsFault
 from gateway.secret import Secret
 from gateway.snapshot import CertificateRef, DownstreamTls, TlsMode, UpstreamTls, UpstreamTlsMode
 
@@ -25,60 +27,14 @@ SIMPLE = DownstreamTls(mode=TlsMode.SIMPLE, certificates=(SHOP.ref,))
 MUTUAL = DownstreamTls(mode=TlsMode.MUTUAL, certificates=(SHOP.ref,), ca=CLIENTS.bundle)
 IDENTITIES = DownstreamTls(mode=TlsMode.ISTIO_MUTUAL, certificates=(GATEWAY.ref,), bundles=BUNDLES)
 KEYS = certs.secrets(SHOP, GATEWAY)
-VERSIONS = [ssl.TLSVersion.TLSv1_2, ssl.TLSVersion.TLSv1_3]
 
 
-def client_context(
-    leaf: certs.Leaf | None = None, top: ssl.TLSVersion = ssl.TLSVersion.TLSv1_3, trust: str = WEB.bundle
-) -> ssl.SSLContext:
-    context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
-    context.check_hostname = False
-    context.maximum_version = top
-    context.load_verify_locations(cadata=trust)
-    return leaf.load_into(context) if leaf else context
+def client_context(leaf: certs.Leaf | None = None, top: ssl.TLSVersion = ssl.TLSVersion.TLSv1_3) -> ssl.SSLContext:
+    return handshaking.client_context(leaf, top, WEB.bundle)
 
 
 def gateway_client(leaf: certs.Leaf | None, top: ssl.TLSVersion = ssl.TLSVersion.TLSv1_3) -> ssl.SSLContext:
-    return client_context(leaf, top, EAST.bundle)
-
-
-class Pair:
-    """A client and a server joined by buffers; the server's context is chosen by the client's hello."""
-
-    def __init__(
-        self, client: ssl.SSLContext, server: Callable[[Hello], ssl.SSLContext], name: str | None, session: object = None
-    ) -> None:
-        self.up, self.down = ssl.MemoryBIO(), ssl.MemoryBIO()
-        self.client = client.wrap_bio(self.down, self.up, server_hostname=name, session=session)  # type: ignore[arg-type]
-        with pytest.raises(ssl.SSLWantReadError):
-            self.client.do_handshake()
-        first = self.up.read()
-        hello = read_hello(first)
-        assert isinstance(hello, Hello)
-        self.hello = hello
-        self.up.write(first)
-        self.server = server(hello).wrap_bio(self.up, self.down, server_side=True)
-
-    def shake(self) -> None:
-        """Both handshakes to the end, then a byte each way, so that TLS 1.3 verdicts and tickets have arrived."""
-        done = {"client": False, "server": False}
-        for _ in range(6):
-            for side, tls in (("server", self.server), ("client", self.client)):
-                if not done[side]:
-                    try:
-                        tls.do_handshake()
-                        done[side] = True
-                    except ssl.SSLWantReadError:
-                        continue
-        assert all(done.values())
-        self.server.write(b"x")
-        assert self.client.read(1) == b"x"
-
-
-def handshake(server: ServerTls, client: ssl.SSLContext, name: str | None = "shop.example", session: object = None) -> Proof:
-    pair = Pair(client, server.context, name, session)
-    pair.shake()
-    return server.prove(pair.server)
+    return handshaking.client_context(leaf, top, EAST.bundle)
 
 
 def contexts(*leaves: certs.Leaf, clock: Callable[[], float] = time.time) -> Contexts:
