@@ -605,3 +605,43 @@ def test_silence_alone_needs_no_outlier_detection():
     after = world.run(3, rate=100)
     assert failures(after) == []
     assert slowest(after) < 0.4
+
+
+# ----------------------------------------------------------------------------------------------------- applied in slices
+
+
+def snapshot_of(*names: str) -> Snapshot:
+    parts = [Node(name="gw", cluster="east")]
+    for name in names:
+        backend = fedgate_backend(name=name)
+        parts += [backend, EndpointSet(name, near_and_far(1, 0))]
+    return Snapshot.of(parts)
+
+
+def test_a_snapshot_is_prepared_a_backend_a_step_and_what_is_gone_stays_until_the_end():
+    upstreams = Upstreams(random=random.Random(1).random)
+    first = snapshot_of("a", "b")
+    upstreams.apply(first, 0.0)
+    then = first.changed(snapshot_of("b", "c", "d").parts.values(), ("backend/a", "endpoints/a"))
+    steps = upstreams.prepare(then, 1.0)
+    known = []
+    for removed in steps:
+        assert removed == []
+        known.append(set(upstreams.states))
+    assert len(known) == 2  # b is as it was
+    assert len(known[0]) == 3  # one more in each
+    assert "a" in upstreams.states  # old tables still name it
+    assert [host.id for host in upstreams.finish(then, 1.0)] == ["near0"]
+    assert set(upstreams.states) == {"b", "c", "d"}
+    assert upstreams.finish(then, 1.0) == []
+
+
+def test_a_snapshot_that_was_prepared_in_part_is_made_good_by_the_next():
+    upstreams = Upstreams(random=random.Random(1).random)
+    next(upstreams.prepare(snapshot_of("a", "b", "c"), 0.0))
+    assert len(upstreams.states) == 1
+    upstreams.apply(snapshot_of("a", "b", "c", "d"), 1.0)
+    assert set(upstreams.states) == {"a", "b", "c", "d"}
+    next(upstreams.prepare(snapshot_of("a", "e", "f"), 0.0))
+    upstreams.apply(snapshot_of("a"), 1.0)
+    assert set(upstreams.states) == {"a"}
