@@ -65,7 +65,7 @@ def string_test(match: StringMatch) -> Test:
     return lambda text: text.startswith(value)
 
 
-def tests(match: RouteMatch) -> list[Matcher]:
+def request_tests(match: RouteMatch) -> list[Matcher]:
     """All but the path's and the query's, cheapest first."""
     found: list[Matcher] = []
     if match.port:

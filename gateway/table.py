@@ -12,7 +12,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Mapping
 
 from gateway.actions import Destination, Direct, Forwarding, Operations, Redirection, split_authority
-from gateway.matching import Matcher, Request, Test, query_tests, string_test, tests
+from gateway.matching import Matcher, Request, Test, query_tests, request_tests, string_test
 from gateway.policy.cors import Cors
 from gateway.policy.fault import Faults
 from gateway.snapshot import DirectResponse, Forward, MatchKind, Redirect, Route, Snapshot, VirtualHost
@@ -66,7 +66,7 @@ class CompiledRoute:
                 self.path = string_test(match.path)
         method = match.method
         self.connect = method is not None and method.kind is MatchKind.EXACT and method.value == "CONNECT"
-        self.tests: list[Matcher] = tests(match)
+        self.tests: list[Matcher] = request_tests(match)
         self._all_tests = [*self.tests, *query_tests(match)]
         self.only_prefix = self.prefix if not self._all_tests else None  # the fast way: nothing else to look at
         self.response = Operations(route.response_headers)

@@ -136,14 +136,16 @@ def label_faults(labels: Mapping[str, str], at: Path) -> Iterator[Fault]:
 
 
 def export_to_faults(values: Sequence[str]) -> Iterator[Fault]:
+    """`*` (everywhere), `.` (this namespace), names of namespaces, or `~` alone (nowhere)."""
     for index, value in enumerate(values):
-        if value not in ("*", "."):
-            message = f"exportTo `{_short(value)}` is not supported yet; write `*` (everywhere) or `.` (this namespace)"
+        if value not in ("*", ".", "~") and not is_label(value):
+            message = f"`{_short(value)}` is no namespace; write `*` (everywhere), `.` (this namespace), `~` (nowhere) or names"
             yield Fault(("exportTo", index), message)
         elif value in values[:index]:
             yield Fault(("exportTo", index), f"`{value}` is written twice; remove one")
-    if "*" in values and len(set(values)) > 1:
-        yield Fault(("exportTo",), "`*` already means everywhere; remove the others")
+    for word, meaning in (("*", "everywhere"), ("~", "nowhere")):
+        if word in values and len(set(values)) > 1:
+            yield Fault(("exportTo",), f"`{word}` already means {meaning}; remove the others")
 
 
 def gateway_name_faults(gateways: Sequence[str]) -> Iterator[Fault]:

@@ -91,8 +91,9 @@ def test_export_to(values):
 @pytest.mark.parametrize(
     ("values", "part"),
     [
-        (("shop",), "not supported yet"),
-        (("~",), "not supported yet"),
+        (("~",), "no namespace"),
+        (("a_b",), "no namespace"),
+        (("shop", "shop"), "twice"),
         ((".", "."), "twice"),
         (("*", "."), "already means everywhere"),
     ],

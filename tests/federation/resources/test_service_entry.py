@@ -79,7 +79,7 @@ def test_dns_and_selected_and_unix():
             "exclude each other",
         ),
         (f"{STATIC}workloadSelector: {{labels: {{a: '*'}}}}", "workloadSelector.labels.a", "no wildcards"),
-        (f"{STATIC}endpoints: [{{address: 10.0.0.1}}]\nexportTo: [x]", "exportTo[0]", "not supported yet"),
+        (f"{STATIC}endpoints: [{{address: 10.0.0.1}}]\nexportTo: [a_b]", "exportTo[0]", "no namespace"),
         (
             "hosts: [a.b]\nresolution: DNS\nports: [{number: 1, name: a, protocol: UDP}]",
             "ports[0].protocol",

@@ -62,7 +62,10 @@ def test_everything_this_release_routes():
 @pytest.mark.parametrize(
     ("body", "path", "part"),
     [
-        (f"http: [{{{TO_A}}}]", "hosts", "delegate is not supported yet"),
+        (f"gateways: [g]\nhttp: [{{{TO_A}}}]", "gateways", "this is a delegate"),
+        (f"http: [{{{TO_A}}}]\ntcp: [{{{TO_A}}}]", "tcp", "this is a delegate"),
+        ("http: [{delegate: {name: x}}]", "http[0].delegate", "cannot delegate further"),
+        (f"hosts: ['*']\ngateways: [g, mesh]\nhttp: [{{{TO_A}}}]", "hosts[0]", "not allowed for the mesh gateway"),
         ("hosts: [a]", "", "routes nothing"),
         (f"hosts: ['*']\nhttp: [{{{TO_A}}}]", "hosts[0]", "not allowed for the mesh gateway"),
         (f"hosts: ['*']\ngateways: [mesh]\nhttp: [{{{TO_A}}}]", "hosts[0]", "not allowed for the mesh gateway"),
@@ -70,9 +73,13 @@ def test_everything_this_release_routes():
         (f"hosts: [a, A]\nhttp: [{{{TO_A}}}]", "hosts[1]", "there already"),
         (f"hosts: ['*.com', x.foo.com]\nhttp: [{{{TO_A}}}]", "hosts[1]", "by `*.com`"),
         (f"hosts: [a]\ngateways: [a/b/c]\nhttp: [{{{TO_A}}}]", "gateways[0]", "names no Gateway"),
-        (f"hosts: [a]\nexportTo: [shop]\nhttp: [{{{TO_A}}}]", "exportTo[0]", "not supported yet"),
-        ("hosts: [a]\ntcp: [{route: []}]", "tcp", "`tcp` is not supported yet"),
-        ("hosts: [a]\ntls: [{route: []}]", "tls", "`tls` is not supported yet"),
+        (f"hosts: [a]\nexportTo: [a_b]\nhttp: [{{{TO_A}}}]", "exportTo[0]", "no namespace"),
+        ("hosts: [a]\ntcp: [{route: []}]", "tcp[0].route", "leads nowhere"),
+        (
+            f"hosts: [a.b]\ntls: [{{match: [{{sniHosts: [c.b]}}], {TO_A}}}]",
+            "tls[0].match[0].sniHosts[0]",
+            "within none of the hosts",
+        ),
     ],
 )
 def test_mistakes_of_the_whole(body, path, part):
@@ -106,11 +113,16 @@ def test_star_is_allowed_at_a_gateway_and_an_ip_is_a_host():
         ("route: [{destination: {host: a, port: {number: 0}}}]", "route[0].destination.port.number", "1..65535"),
         ("route: [{weight: 1}]", "route[0].destination", "is required"),
         (f"{TO_A}\nrewrite: {{authority: a}}\nheaders: {{request: {{set: {{Host: b}}}}}}", "headers.request", "more than once"),
-        (f"{TO_A}\nfault: {{abort: {{httpStatus: 500}}}}", "fault", "`fault` is not supported yet"),
-        (f"{TO_A}\nmirror: {{host: b}}", "mirror", "`mirror` is not supported yet"),
-        (f"{TO_A}\nmirrors: []", "mirrors", "`mirrors` is not supported yet"),
-        (f"{TO_A}\ncorsPolicy: {{}}", "corsPolicy", "`corsPolicy` is not supported yet"),
-        ("delegate: {name: x}", "delegate", "`delegate` is not supported yet"),
+        ("delegate: {name: x}\nredirect: {uri: /x}", "redirect", "redirect and delegate exclude"),
+        (f"delegate: {{name: x}}\n{TO_A}", "route", "route and delegate exclude"),
+        ("delegate: {name: X_y}", "delegate.name", "names no VirtualService"),
+        ("delegate: {name: x, namespace: a_b}", "delegate.namespace", "no namespace"),
+        ("redirect: {uri: /x}\nfault: {abort: {httpStatus: 500, percentage: {value: 1}}}", "fault", "fault and redirect exclude"),
+        (f"{TO_A}\nmirror: {{host: b}}\nmirrors: [{{destination: {{host: c}}}}]", "mirrors", "exclude each other"),
+        (f"{TO_A}\nmirror: {{host: '*'}}", "mirror.host", "wildcard"),
+        (f"{TO_A}\nmirror: {{host: b}}\nmirrorPercent: 101", "mirrorPercent", "0..100"),
+        (f"{TO_A}\nmirror: {{host: b}}\nmirrorPercentage: {{value: 101}}", "mirrorPercentage.value", "0 to 100"),
+        (f"{TO_A}\nmirrors: [{{percentage: {{value: 1}}}}]", "mirrors[0].destination", "is required"),
     ],
 )
 def test_mistakes_of_a_route(route, path, part):
@@ -129,3 +141,29 @@ def test_a_route_behind_a_catch_all_is_warned_about():
 
 def test_messages_are_made_in_code_too():
     assert VirtualService(hosts=("a",), http=(HTTPRoute(name="x"),)).http[0].name == "x"
+
+
+@pytest.mark.parametrize(
+    ("body", "expected"),
+    [
+        ("mirror: {host: b}", [("mirror", "b", 1_000_000)]),
+        ("mirror: {host: b}\nmirrorPercentage: {value: 0.5}", [("mirror", "b", 5000)]),
+        ("mirror: {host: b}\nmirrorPercent: 7", [("mirror", "b", 70_000)]),
+        ("mirror: {host: b}\nmirrorPercent: 7\nmirrorPercentage: {value: 1}", [("mirror", "b", 10_000)]),
+        ("mirror: {host: b}\nmirrorPercentage: {value: 0}", []),
+        ("mirror: {host: b}\nmirrorPercent: 0", []),
+        (
+            "mirrors: [{destination: {host: b}}, {destination: {host: c}, percentage: {value: 0}}]",
+            [("mirrors[0].destination", "b", 1_000_000)],
+        ),
+    ],
+)
+def test_mirrors_and_their_shares(body, expected):
+    mirrored = spec("VirtualService", with_route(f"{TO_A}\n{body}")).http[0].mirrored
+    assert [(place, destination.host, share) for place, destination, share in mirrored] == expected
+
+
+def test_what_is_deprecated_or_without_effect_is_warned_about():
+    found = warnings("VirtualService", with_route(f"{TO_A}\nmirrorPercent: 7"))
+    assert "deprecated" in found["spec.http[0].mirrorPercent"]
+    assert "without `mirror`" in found["spec.http[0]"]
