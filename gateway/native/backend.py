@@ -13,19 +13,20 @@ Another attempt: `host = state.pick_again(now, tried, retry)`. `now` is `time.mo
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 
 from discovery.model import Health
 from gateway.engine import BackendStatistics, EndpointStatistics, PriorityMoved, Report
+from gateway.native.accounts import Where, backend_statistics, endpoint_statistics, where
 from gateway.native.breakers import Breakers
-from gateway.native.fitness import MUTE, Fitness
+from gateway.native.elsewhere import next_on_ring, pick_untried
+from gateway.native.fitness import Fitness
 from gateway.native.host import Host, Waiter
 from gateway.native.limits import Limiter
 from gateway.native.original import Originals
 from gateway.native.shared import Ejection, Shared
-from gateway.native.spread import EMPTY, gather, natural, spread
-from gateway.policy.balance import Random, picker
+from gateway.native.spread import EMPTY, NEVER, ByKey, gather, natural, spread
+from gateway.policy.balance import Random
 from gateway.policy.failback import Ramp
 from gateway.policy.failure import Failure
 from gateway.policy.retry import excluded_priorities
@@ -38,9 +39,6 @@ Entries = list[tuple[float, Callable[[], Host]]]
 _MOVE_REPORTS = 0.25
 # The shortest ramp still has steps that one can see, and a long one is not computed more often than it has per cents.
 _STEP = 0.1
-# Two endpoints of one priority that failed the same request condemn that priority for it: a dead region of any size costs a
-# request two attempts and not as many as it has endpoints.
-_CONDEMNED = 2
 
 
 class BackendState(Breakers):
@@ -57,8 +55,10 @@ class BackendState(Breakers):
         "_ramp",
         "_random",
         "_reported",
+        "_returned",
         "_spread",
         "_step_at",
+        "_suspicious",
         "_timed",
         "_verdicts",
         "_wakeful",
@@ -96,14 +96,15 @@ class BackendState(Breakers):
         self._random = random
         self._verdicts: Mapping[str, Verdict] = {}
         self._evacuated: Mapping[str, int] = {}
-        self._gone: dict[tuple[int, str, str], int] = {}  # traffic of hosts that are no more, or were elsewhere before
+        self._gone: dict[Where, int] = {}  # traffic of hosts that are no more, or were elsewhere before
         self.fitness = Fitness(backend, shared, self.reports)
         self.limiter: Limiter | None = None
         self._ramp: Ramp | None = None
         self._spread = EMPTY
         self._entries: Entries = []
         self._without: dict[frozenset[int], Entries] = {}  # the same without some priorities
-        self._hashed: Callable[[int], Host | None] | None = None
+        self._hashed: ByKey | None = None
+        self._returned: list[Host] = []  # by a check, since the last rebuild: they warm up
         self._originals: Originals | None = None
         self._reported: tuple[int, ...] = ()
         self._moved_at = self._step_at = float("-inf")
@@ -136,30 +137,31 @@ class BackendState(Breakers):
                 return choose()
         return entries[-1][1]()
 
-    def pick_again(self, now: float, tried: Sequence[Host], policy: RetryPolicy, *, elsewhere: bool = False) -> Host | None:
-        """The endpoint for another attempt. elsewhere: only one that was not tried, else None (`untried` tells beforehand).
-
-        Under policy.immediate (defaults: fedgate) an untried endpoint is preferred wherever it is, in the priorities that carry load
-        first, but one that itself has long been asked without an answer, and a priority of which two endpoints failed this request,
-        only after all others. Otherwise as Envoy: the balance picks anew up to host_attempts times to find another (previous_hosts), after
-        every second attempt not in the priorities tried so far (previous_priorities). `tried` is in order."""
+    def pick_again(
+        self, now: float, tried: Sequence[Host], policy: RetryPolicy, *, elsewhere: bool = False, key: int | None = None
+    ) -> Host | None:
+        """The endpoint for another attempt. elsewhere: only one that was not tried, else None (`untried` tells beforehand). key: as for
+        `pick`. tried: in order. Under policy.immediate (defaults: fedgate) an untried one, wherever it is (native/elsewhere.py), if there
+        is one. Otherwise as Envoy: the balance picks anew up to host_attempts times to find another (previous_hosts), after every second
+        attempt not in the priorities tried so far (previous_priorities)."""
         if self.fitness.changed:
             self._rebuild(now)
         if self._originals is not None:
             return tried[-1] if tried and not elsewhere else None
+        hashed = None if key is None else self._hashed
         if policy.immediate or elsewhere:
-            host = self._pick_untried(now, tried)
+            host = None if hashed is None or key is None else next_on_ring(hashed, key, tried, self.fitness, now)
+            host = host or pick_untried(self._spread, self.fitness, tried, now, self._random)
             if host is not None or elsewhere:
                 return host
         entries = self._entries
         if policy.previous_priorities:
             entries = self._entries_without(excluded_priorities([host.priority for host in tried]))
-        host = self._draw(entries)
-        if policy.previous_hosts:
-            for _ in range(policy.host_attempts):
-                if host not in tried:
-                    break
-                host = self._draw(entries)
+        attempts = policy.host_attempts if policy.previous_hosts else 0
+        for attempt in range(attempts + 1):
+            host = self._draw(entries) if hashed is None or key is None else hashed(key, attempt)
+            if host not in tried:
+                break
         return host
 
     def _draw(self, entries: Entries) -> Host | None:
@@ -179,27 +181,6 @@ class BackendState(Breakers):
             found = spread(self.backend, gather(others, self._evacuated), None, self._random).entries or self._entries
             self._without[excluded] = found
         return found
-
-    def _pick_untried(self, now: float, tried: Sequence[Host]) -> Host | None:
-        failures = Counter(host.priority for host in tried)
-        # Who waited for nothing once shall not again: one silent endpoint is enough to prefer the next priority.
-        failures.update({host.priority: _CONDEMNED for host in tried if host.ejected and host.reason in MUTE})
-        loads = self._spread.loads
-        choices: dict[tuple[bool, bool, int], list[Host]] = {}  # (condemned or doubtful, carries no load, priority if so)
-        for priority, hosts in enumerate(self._spread.in_service):
-            for host in hosts:
-                if host not in tried:
-                    bad = failures[priority] >= _CONDEMNED or self.fitness.doubtful(host, now)
-                    idle = not loads[priority]
-                    choices.setdefault((bad, idle, priority if idle else 0), []).append(host)
-        if not choices:
-            return None
-        best = min(choices)
-        left = choices[best]
-        # Among priorities that carry load: in proportion to it, and not to the number of their endpoints.
-        per = Counter(host.priority for host in left)
-        weights = [1.0 if best[1] else loads[host.priority] / per[host.priority] for host in left]
-        return picker(Balance.LEAST_REQUEST, left, weights, self._random)()
 
     def untried(self, tried: Sequence[Host]) -> int:
         """How many endpoints in service a request has not tried."""
@@ -229,7 +210,7 @@ class BackendState(Breakers):
         if status >= 500:
             host.failures += 1
             self.fitness.answered(host, status, now)
-        elif host.tally.faulty or host.asked or host.half_open or host.own or status >= 400:
+        elif host.tally.faulty or host.asked or host.half_open or host.own or status >= self._suspicious:
             self.fitness.answered(host, status, now)
 
     def failed(self, host: Host, waiter: Waiter, failure: Failure, now: float) -> None:
@@ -260,10 +241,13 @@ class BackendState(Breakers):
         if self._ramp is not None and self._ramp.moving and now >= self._step_at:
             self._step_at = now + max(_STEP, self._ramp.policy.ramp_ms / 100_000)
             fitness.changed = True
+        if now >= self._spread.step_at:
+            fitness.changed = True
         rebuilt = rebuild and fitness.changed
         if rebuilt:
             self._rebuild(now)
         loads = self._spread.loads
+        whole = self._spread.build()
         moving = self._ramp is not None and self._ramp.moving
         # A ramp is two reports, not one a step: when a priority begins to carry traffic again, and when it carries all of its share.
         moved = loads != self._reported and (not moving or _carrying(loads) != _carrying(self._reported))
@@ -271,7 +255,8 @@ class BackendState(Breakers):
             if self._reported:
                 self.reports.append(PriorityMoved(self.backend.name, self._reported, loads))
             self._reported, self._moved_at, moved = loads, now, False
-        self.awake = bool(self.active or moved or moving or fitness.changed or fitness.evictions or fitness.restless)
+        waits = fitness.changed or fitness.evictions or fitness.restless or self._spread.step_at < NEVER
+        self.awake = bool(self.active or moved or moving or waits or not whole)
         return rebuilt
 
     def take_evictions(self) -> list[tuple[Waiter, Host]]:
@@ -308,6 +293,8 @@ class BackendState(Breakers):
 
     def _configure(self, backend: Backend) -> None:
         self.backend = backend
+        codes = backend.outlier.error_codes if backend.outlier is not None else ()
+        self._suspicious = min(400, *codes) if codes else 400  # statuses from here on are looked at
         self._timed = backend.balance is Balance.PEAK_EWMA
         self.fitness.configure(backend)
         if backend.balance is not Balance.PASSTHROUGH:
@@ -341,6 +328,8 @@ class BackendState(Breakers):
             # What waits at an endpoint that just failed its checks goes elsewhere if it may. One that drains answers what it has.
             if usable and verdict is not None and verdict.health is Health.UNHEALTHY:
                 self.fitness.evict(host)
+            elif not usable and (verdict is None or verdict.health.usable):
+                self._returned.append(host)
         self.fitness.changed = True
         self.wake()
 
@@ -376,9 +365,12 @@ class BackendState(Breakers):
         if self._ramp is not None:
             over = self.backend.overprovisioning
             granted = self._ramp.observe(now, [(priority.name, natural(priority, over)) for priority in priorities])
-        self._spread = spread(self.backend, priorities, granted, self._random)
+        for host in self._returned:
+            host.since = now
+        self._returned.clear()
+        self._spread = spread(self.backend, priorities, granted, self._random, now=now)
         self._entries = self._spread.entries
-        self._hashed = getattr(self._spread, "hashed", None)
+        self._hashed = self._spread.hashed
         self._without.clear()
         self.fitness.changed = False
 
@@ -386,42 +378,19 @@ class BackendState(Breakers):
 
     def _fold(self, host: Host) -> None:
         """Keep what the host carried under its present priority and locality, before these change."""
-        key = (host.priority, str(host.endpoint.locality), host.endpoint.cluster)
+        key = where(host)
         self._gone[key] = self._gone.get(key, 0) + host.requests - host.folded
         host.folded = host.requests
 
     def statistics(self) -> BackendStatistics:
         """loads are those of the last request or tick."""
-        traffic = dict(self._gone)
-        for host in self.fitness.hosts:
-            key = (host.priority, str(host.endpoint.locality), host.endpoint.cluster)
-            traffic[key] = traffic.get(key, 0) + host.requests - host.folded
-        return BackendStatistics(
-            backend=self.backend.name,
-            loads=self._spread.loads,
-            panic=self._spread.panic,
-            traffic=tuple((*key, count) for key, count in sorted(traffic.items()) if count),
-            retries=self.retries,
-            overflow=self.overflow,
+        return backend_statistics(
+            self.backend.name, self._spread, self.fitness.hosts, self._gone, retries=self.retries, overflow=self.overflow
         )
 
     def endpoint_statistics(self, now: float, connections: Callable[[Host], int]) -> list[EndpointStatistics]:
         """connections: how many the pool has open to a host."""
-        return [
-            EndpointStatistics(
-                backend=self.backend.name,
-                id=host.id,
-                active=host.active,
-                connections=connections(host),
-                requests=host.requests,
-                failures=host.failures,
-                ejected_for_ms=max(1, int((host.ejected_until - now) * 1000)) if host.ejected else 0,
-                ejected_reason=host.reason if host.ejected or host.half_open else "",
-                p50_us=int(host.latencies.percentile(50) * 1_000_000),
-                p99_us=int(host.latencies.percentile(99) * 1_000_000),
-            )
-            for host in self.fitness.hosts
-        ]
+        return endpoint_statistics(self.backend.name, self.fitness.hosts, now, connections)
 
     def __repr__(self) -> str:
         return f"<BackendState {self.backend.name} loads={self._spread.loads} active={self.active} {self.fitness.hosts}>"

@@ -11,7 +11,7 @@ from gateway.native.backend import BackendState
 from gateway.native.host import Host
 from gateway.native.shared import Shared
 from gateway.policy.failure import Failure
-from gateway.snapshot import Balance, Failback, LbEndpoint, Limits, RetryPolicy
+from gateway.snapshot import Balance, Failback, HashPolicy, LbEndpoint, Limits, RetryPolicy, Warmup
 from gateway.verdicts import Verdict
 
 
@@ -235,3 +235,37 @@ def test_passthrough_goes_where_the_client_meant_to_and_nowhere_else():
     assert state.pick_again(1.0, [host], FEDGATE_RETRY, elsewhere=True) is None
     state.reconcile(fedgate_backend(), near_and_far(1, 0), 2.0)
     assert state.pick(2.0, original="192.0.2.7:8080").id == "near0"
+
+
+# ------------------------------------------------------------------------------------------------- hashing and warm-up
+
+
+def test_a_key_goes_to_one_endpoint_and_its_retries_to_the_next_ones_of_that_key():
+    state = state_of(*near_and_far(5, 0), balance=Balance.RING_HASH, hash=HashPolicy("header", "x-user"))
+    chosen = {key: state.pick(1.0, key=key).id for key in range(0, 1 << 63, 1 << 57)}
+    assert len(set(chosen.values())) == 5
+    for key, name in chosen.items():
+        assert {state.pick(2.0, key=key).id for _ in range(5)} == {name}
+        first = state.hosts[name]
+        again = {state.pick_again(2.0, [first], FEDGATE_RETRY, key=key).id for _ in range(5)}
+        assert len(again) == 1
+        assert name not in again
+        # Istio's way leaves previous_hosts out with a hash: the same endpoint is asked again.
+        assert state.pick_again(2.0, [first], RetryPolicy(previous_hosts=False), key=key) is first
+    assert len({state.pick(2.0).id for _ in range(200)}) == 5  # without a key: any
+
+
+def test_an_endpoint_that_comes_back_by_a_check_warms_up_and_the_backend_keeps_awake_for_it():
+    state = state_of(*near_and_far(2, 0), warmup=Warmup(duration_ms=10_000, minimum_percent=1), failback=None)
+    state.tick(20.0)  # both are old
+    state.assess(verdicts_of(state, near0=Health.UNHEALTHY), {})
+    state.tick(30.0)
+    state.assess(verdicts_of(state, near0=Health.HEALTHY), {})
+    state.tick(40.0)
+    picked = Counter(state.pick(40.0).id for _ in range(400))
+    assert picked["near0"] < 40
+    assert state.awake
+    for tenth in range(400, 520):
+        state.tick(tenth / 10)
+    assert Counter(state.pick(52.0).id for _ in range(400))["near0"] > 150
+    assert not state.awake

@@ -1,0 +1,55 @@
+"""What a backend and its endpoints have done, as Statistics tell it. Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping
+
+from gateway.engine import BackendStatistics, EndpointStatistics
+from gateway.native.host import Host
+from gateway.native.spread import Spread
+
+Where = tuple[int, str, str]
+"""(priority, locality, cluster)."""
+
+
+def where(host: Host) -> Where:
+    return host.priority, str(host.endpoint.locality), host.endpoint.cluster
+
+
+def backend_statistics(
+    name: str, spread: Spread, hosts: Iterable[Host], gone: Mapping[Where, int], *, retries: int, overflow: int
+) -> BackendStatistics:
+    """gone: traffic of hosts that are no more, or were elsewhere before."""
+    traffic = dict(gone)
+    for host in hosts:
+        key = where(host)
+        traffic[key] = traffic.get(key, 0) + host.requests - host.folded
+    return BackendStatistics(
+        backend=name,
+        loads=spread.loads,
+        panic=spread.panic,
+        traffic=tuple((*key, count) for key, count in sorted(traffic.items()) if count),
+        retries=retries,
+        overflow=overflow,
+    )
+
+
+def endpoint_statistics(
+    name: str, hosts: Iterable[Host], now: float, connections: Callable[[Host], int]
+) -> list[EndpointStatistics]:
+    """connections: how many the pool has open to a host."""
+    return [
+        EndpointStatistics(
+            backend=name,
+            id=host.id,
+            active=host.active,
+            connections=connections(host),
+            requests=host.requests,
+            failures=host.failures,
+            ejected_for_ms=max(1, int((host.ejected_until - now) * 1000)) if host.ejected else 0,
+            ejected_reason=host.reason if host.ejected or host.half_open else "",
+            p50_us=int(host.latencies.percentile(50) * 1_000_000),
+            p99_us=int(host.latencies.percentile(99) * 1_000_000),
+        )
+        for host in hosts
+    ]
