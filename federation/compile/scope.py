@@ -112,7 +112,7 @@ def scope(inputs: Inputs) -> Scope:
     return Scope(
         client=node.namespace,
         cluster_domain=node.spec.cluster_domain,
-        rules=_rules(inputs),
+        rules=_rules(inputs, problems),
         gateways=tuple(gateways),
         virtual_services=bound,
         mesh=_mesh(bound, problems),
@@ -184,17 +184,34 @@ def _mesh(bound: Iterable[Bound], problems: list[Problem]) -> dict[str, Bound]:
     return first
 
 
-def _rules(inputs: Inputs) -> dict[str, dict[str, Rule]]:
+def _selected(document: Document[DestinationRule], inputs: Inputs, problems: list[Problem]) -> bool:
+    """A workloadSelector takes gateways of its own namespace by their Node's labels."""
+    selector, node = document.spec.workload_selector, inputs.node
+    if selector is None:
+        return True
+    if document.namespace == node.namespace and selector.match_labels.items() <= node.metadata.labels.items():
+        return True
+    wanted, have = _labels(selector.match_labels), _labels(node.metadata.labels)
+    text = f"the selector {wanted} does not take Node {node.namespace}/{node.name}, whose labels are {have}"
+    problems.append(left_out(subject_of(document), "spec.workloadSelector", "SelectorMismatch", text))
+    return False
+
+
+def _rules(inputs: Inputs, problems: list[Problem]) -> dict[str, dict[str, Rule]]:
     client, domain = inputs.node.namespace, inputs.node.spec.cluster_domain
     grouped: dict[str, dict[str, list[Document[DestinationRule]]]] = {}
     for document in oldest_first(inputs.resources.destination_rules):
-        if document.namespace == client or visible(document.spec.export_to, document.namespace, client):
+        if _selected(document, inputs, problems) and (
+            document.namespace == client or visible(document.spec.export_to, document.namespace, client)
+        ):
             host = resolve(document.spec.host, document.namespace, domain)
             grouped.setdefault(document.namespace, {}).setdefault(host, []).append(document)
     return {namespace: {host: _merged(host, same) for host, same in hosts.items()} for namespace, hosts in grouped.items()}
 
 
 def _merged(host: str, documents: list[Document[DestinationRule]]) -> Rule:
+    """Those that select this gateway go before those for everybody, and are not merged with them (Istio)."""
+    documents = [each for each in documents if each.spec.workload_selector is not None] or documents
     subsets: dict[str, Subset] = {}
     for document in documents:
         for subset in document.spec.subsets:

@@ -136,16 +136,15 @@ def label_faults(labels: Mapping[str, str], at: Path) -> Iterator[Fault]:
 
 
 def export_to_faults(values: Sequence[str]) -> Iterator[Fault]:
-    """`*` (everywhere), `.` (this namespace), names of namespaces, or `~` alone (nowhere)."""
+    """`*` (everywhere), `.` (this namespace), or names of namespaces."""
     for index, value in enumerate(values):
-        if value not in ("*", ".", "~") and not is_label(value):
-            message = f"`{_short(value)}` is no namespace; write `*` (everywhere), `.` (this namespace), `~` (nowhere) or names"
+        if value not in ("*", ".") and not is_label(value):
+            message = f"`{_short(value)}` is no namespace; write `*` (everywhere), `.` (this namespace) or names of namespaces"
             yield Fault(("exportTo", index), message)
         elif value in values[:index]:
             yield Fault(("exportTo", index), f"`{value}` is written twice; remove one")
-    for word, meaning in (("*", "everywhere"), ("~", "nowhere")):
-        if word in values and len(set(values)) > 1:
-            yield Fault(("exportTo",), f"`{word}` already means {meaning}; remove the others")
+    if "*" in values and len(set(values)) > 1:
+        yield Fault(("exportTo",), "`*` already means everywhere; remove the others")
 
 
 def gateway_name_faults(gateways: Sequence[str]) -> Iterator[Fault]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 from compiling import inputs_of
 
-from discovery.model import Endpoint, Locality
+from discovery.model import Endpoint, Locality, Protocol
 from federation.compile.policies import (
     ISTIO_OUTLIER,
     ONE_PLACE_OUTLIER,
@@ -19,7 +19,19 @@ from federation.compile.priorities import ALL_EQUAL, LocalityPolicy
 from federation.compile.scope import Rule, scope
 from federation.resources.fedgate import Failback as WrittenFailback
 from federation.resources.fedgate import HealthCheck, ServicePolicy, TcpCheck
-from gateway.snapshot import Balance, Failback, Outlier, Silence
+from gateway.snapshot import (
+    Balance,
+    Failback,
+    HashPolicy,
+    Http2,
+    Keepalive,
+    Limits,
+    Outlier,
+    RetryBudget,
+    Silence,
+    Tunnel,
+    Warmup,
+)
 
 RULE = """
 apiVersion: networking.istio.io/v1
@@ -172,4 +184,160 @@ def test_service_policy() -> None:
 
 def test_limits() -> None:
     found = made("trafficPolicy: {connectionPool: {http: {http2MaxRequests: 5, maxRequestsPerConnection: 7, idleTimeout: 2s}}}")
-    assert (found.max_requests, found.max_requests_per_connection, found.idle_timeout_ms) == (5, 7, 2000)
+    assert (found.limits.requests, found.max_requests_per_connection, found.idle_timeout_ms) == (5, 7, 2000)
+
+
+def test_every_field_of_the_connection_pool() -> None:
+    pool = """
+trafficPolicy:
+  connectionPool:
+    tcp:
+      maxConnections: 100
+      connectTimeout: 30ms
+      tcpKeepalive: {probes: 3, time: 7200s, interval: 75s}
+      maxConnectionDuration: 1h
+      idleTimeout: 0s
+    http:
+      http1MaxPendingRequests: 1
+      http2MaxRequests: 2
+      maxRequestsPerConnection: 3
+      maxRetries: 4294967295
+      idleTimeout: 5s
+      maxConcurrentStreams: 6
+      http2KeepAlive: {interval: 10s, timeout: 2s}
+"""
+    found = made(pool)
+    assert found.limits == Limits(connections=100, pending=1, requests=2, retries=0)  # 2^32 - 1 is no limit
+    assert found.keepalive == Keepalive(probes=3, time_ms=7_200_000, interval_ms=75_000)
+    assert (found.max_connection_ms, found.tcp_idle_timeout_ms, found.idle_timeout_ms) == (3_600_000, 0, 5000)
+    assert (found.connect_timeout_ms, found.max_requests_per_connection) == (30, 3)
+    assert found.http2 == Http2(streams=6, ping_ms=10_000, ping_timeout_ms=2000)
+    default = made("subsets: []")
+    assert (default.limits, default.keepalive, default.http2, default.tcp_idle_timeout_ms) == (Limits(), None, None, 3_600_000)
+
+
+@pytest.mark.parametrize(
+    ("http", "protocol", "expected"),
+    [
+        ("maxRetries: 1", Protocol.HTTP, None),
+        ("maxRetries: 1", Protocol.HTTP2, Http2(always=True)),
+        ("maxRetries: 1", Protocol.GRPC, Http2(always=True)),
+        ("maxRetries: 1", Protocol.GRPC_WEB, Http2(always=True)),
+        ("h2UpgradePolicy: UPGRADE", Protocol.HTTP, Http2(always=True)),
+        ("h2UpgradePolicy: UPGRADE", Protocol.TCP, None),
+        ("h2UpgradePolicy: DO_NOT_UPGRADE", Protocol.GRPC, Http2(always=True)),
+        ("useClientProtocol: true", Protocol.HTTP, Http2(client=True)),
+        ("useClientProtocol: true", Protocol.GRPC, Http2(client=True)),
+    ],
+)
+def test_http2(http: str, protocol: Protocol, expected: Http2 | None) -> None:
+    written = effective(rule(f"trafficPolicy: {{connectionPool: {{http: {{{http}}}}}}}"), 80, "")
+    assert policy(written, Spread.PLACES, None, own_defaults=True, protocol=protocol).http2 == expected
+
+
+@pytest.mark.parametrize(
+    ("text", "balance", "expected"),
+    [
+        ("useSourceIp: true", Balance.RING_HASH, HashPolicy("source-ip", size=1024)),
+        ("httpHeaderName: X-User, ringHash: {minimumRingSize: 7}", Balance.RING_HASH, HashPolicy("header", "x-user", size=7)),
+        ("httpQueryParameterName: Q, maglev: {}", Balance.MAGLEV, HashPolicy("query", "Q", size=65537)),
+        ("useSourceIp: true, minimumRingSize: 2048", Balance.RING_HASH, HashPolicy("source-ip", size=2048)),
+        (
+            "httpCookie: {name: c, path: /, ttl: 60s, attributes: [{name: Secure}]}, maglev: {tableSize: 13}",
+            Balance.MAGLEV,
+            HashPolicy("cookie", "c", path="/", ttl_ms=60_000, attributes=(("Secure", ""),), size=13),
+        ),
+        ("httpCookie: {name: c}", Balance.RING_HASH, HashPolicy("cookie", "c")),
+    ],
+)
+def test_consistent_hash(text: str, balance: Balance, expected: HashPolicy) -> None:
+    found = made(f"trafficPolicy: {{loadBalancer: {{consistentHash: {{{text}}}}}}}")
+    assert (found.balance, found.hash) == (balance, expected)
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("simple: ROUND_ROBIN", None),
+        ("warmupDurationSecs: 30s", Warmup(30_000, across=True)),
+        ("warmup: {duration: 30s, minimumPercent: 0, aggression: 2}", Warmup(30_000, 0, 2.0, across=True)),
+    ],
+)
+def test_warmup(text: str, expected: Warmup | None) -> None:
+    assert made(f"trafficPolicy: {{loadBalancer: {{{text}}}}}").warmup == expected
+    istio = made(f"trafficPolicy: {{loadBalancer: {{{text}}}}}", fedgate=False).warmup
+    assert istio is None or not istio.across
+
+
+def test_the_annotation_asks_for_the_quickest_endpoint() -> None:
+    def balance(annotation: str, simple: str) -> Balance:
+        text = RULE % f"trafficPolicy: {{loadBalancer: {{{simple}}}}}"
+        text = text.replace("namespace: shop", f"namespace: shop, annotations: {{fedgate.io/balance: {annotation}}}")
+        found = scope(inputs_of(text)).rule("web.shop.svc.cluster.local", "shop")
+        return policy(effective(found, 80, ""), Spread.PLACES, None, own_defaults=True).balance
+
+    assert balance("PEAK_EWMA", "simple: UNSPECIFIED") is Balance.PEAK_EWMA
+    assert balance("PEAK_EWMA", "simple: LEAST_REQUEST") is Balance.PEAK_EWMA
+    assert balance("PEAK_EWMA", "simple: ROUND_ROBIN") is Balance.ROUND_ROBIN  # what is named holds
+    assert balance("PEAK_EWMA", "consistentHash: {useSourceIp: true}") is Balance.RING_HASH
+    assert balance("QUICK", "simple: UNSPECIFIED") is Balance.LEAST_REQUEST
+
+
+RARE = """
+trafficPolicy:
+  tunnel: {targetHost: proxy.example, targetPort: 3128}
+  retryBudget: {percent: 25}
+  loadBalancer: {simple: RANDOM}
+  portLevelSettings: [{port: {number: 81}, loadBalancer: {simple: ROUND_ROBIN}}]
+subsets:
+  - {name: budget, trafficPolicy: {retryBudget: {minRetryConcurrency: 9}}}
+  - {name: proxied, trafficPolicy: {proxyProtocol: {}}}
+  - name: ports
+    trafficPolicy:
+      retryBudget: {percent: 1}
+      portLevelSettings: [{port: {number: 80}, outlierDetection: {}}]
+"""
+
+
+def test_what_a_port_has_no_field_for_stays_the_destinations() -> None:
+    plain = made(RARE)
+    assert plain.tunnel == Tunnel("CONNECT", "proxy.example", 3128)
+    assert (plain.retry_budget, plain.proxy_protocol) == (RetryBudget(25, 3), "")
+    other = made(RARE, port=81)
+    assert (other.tunnel, other.retry_budget, other.balance) == (plain.tunnel, plain.retry_budget, Balance.ROUND_ROBIN)
+    assert made(RARE, subset="budget").retry_budget == RetryBudget(20, 9)  # the subset's block replaces the whole block
+    assert made(RARE, subset="proxied").proxy_protocol == "V1"
+    ports = made(RARE, subset="ports")
+    assert (ports.balance, ports.retry_budget, ports.tunnel) == (Balance.LEAST_REQUEST, RetryBudget(1, 3), plain.tunnel)
+
+
+@pytest.mark.parametrize(
+    ("setting", "locality", "zone_aware"),
+    [
+        ("zoneAwareLbSetting: {}", LocalityPolicy(regions_only=True), 6),
+        ("zoneAwareLbSetting: {enabled: false}", ALL_EQUAL, 0),
+        (
+            "zoneAwareLbSetting: {minClusterSize: 2, failover: [{from: a, to: b}], failoverPriority: [x]}",
+            LocalityPolicy(regions_only=True, failover=(("a", "b"),), failover_priority=("x",)),
+            2,
+        ),
+        (
+            "localityLbSetting: {distribute: [{from: a, to: {a: 80, b: 20}}]}",
+            LocalityPolicy(enabled=False, distribute=(("a", (("a", 80), ("b", 20))),)),
+            0,
+        ),
+        ("localityLbSetting: {enabled: false, distribute: [{from: a, to: {a: 100}}]}", ALL_EQUAL, 0),
+        ("localityLbSetting: {failoverPriority: [x]}", ALL_EQUAL, 0),  # Istio: not without outlierDetection
+    ],
+)
+def test_localities_without_outlier_detection_under_istios_defaults(
+    setting: str, locality: LocalityPolicy, zone_aware: int
+) -> None:
+    found = made(f"trafficPolicy: {{loadBalancer: {{{setting}}}}}", fedgate=False)
+    assert (found.locality, found.zone_aware) == (locality, zone_aware)
+
+
+def test_labels_decide_priorities() -> None:
+    text = "trafficPolicy: {loadBalancer: {localityLbSetting: {failoverPriority: [x, y=1]}}%s}"
+    assert made(text % "").locality == LocalityPolicy(failover_priority=("x", "y=1"))
+    assert made(text % ", outlierDetection: {}", fedgate=False).locality == LocalityPolicy(failover_priority=("x", "y=1"))

@@ -46,6 +46,31 @@ def test_lookup_order(documents: list[str], expected: str) -> None:
     assert found(*documents) == expected
 
 
+SELECTED = ", workloadSelector: {matchLabels: {istio: %s}}"
+
+
+@pytest.mark.parametrize(
+    ("documents", "expected"),
+    [
+        ([rule("fedgate", more=SELECTED % "ingressgateway"), rule("fedgate")], "RANDOM"),
+        ([rule("fedgate"), rule("fedgate", more=SELECTED % "ingressgateway")], "RANDOM"),
+        ([rule("fedgate", more=SELECTED % "other"), rule("fedgate")], ""),
+        ([rule("shop", more=SELECTED % "ingressgateway"), rule("shop")], ""),  # it takes gateways of its own namespace only
+    ],
+)
+def test_a_rule_that_selects_this_gateway_holds_alone(documents: list[str], expected: str) -> None:
+    text = "\n---\n".join(documents).replace(
+        "istio: ingressgateway}}", "istio: ingressgateway}}, trafficPolicy: {loadBalancer: {simple: RANDOM}}"
+    )
+    scoped = scope(inputs_of(text))
+    found = scoped.rule(HOST, "shop")
+    assert found is not None
+    assert len(found.documents) == 1
+    assert (found.policy.load_balancer.simple.value if found.policy else "") == expected
+    told = [each for each in scoped.problems if each.reason == "SelectorMismatch" and each.subject.kind == "DestinationRule"]
+    assert bool(told) is (not expected)
+
+
 def test_the_namespace_of_a_service_that_says_none_is_in_its_name() -> None:
     assert namespace_of(HOST, "cluster.local") == "shop"
     assert namespace_of("api.example.com", "cluster.local") == ""

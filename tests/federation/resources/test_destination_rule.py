@@ -56,33 +56,17 @@ def test_everything_this_release_does():
     ("policy", "path", "part"),
     [
         ("", "", "trafficPolicy is empty"),
-        ("loadBalancer: {simple: PASSTHROUGH}", "loadBalancer.simple", "`PASSTHROUGH` is not supported yet"),
         ("loadBalancer: {simple: ROUNDROBIN}", "loadBalancer.simple", "did you mean `ROUND_ROBIN`"),
-        ("loadBalancer: {consistentHash: {useSourceIp: true}}", "loadBalancer.consistentHash", "not supported yet"),
-        ("loadBalancer: {warmup: {duration: 1s}}", "loadBalancer.warmup", "not supported yet"),
-        ("loadBalancer: {localityLbSetting: {distribute: []}}", "loadBalancer.localityLbSetting.distribute", "not supported yet"),
-        (
-            "loadBalancer: {localityLbSetting: {failoverPriority: [a]}}",
-            "loadBalancer.localityLbSetting.failoverPriority",
-            "not supported yet",
-        ),
         ("connectionPool: {}", "connectionPool", "is empty"),
-        ("connectionPool: {tcp: {maxConnections: 1}}", "connectionPool.tcp.maxConnections", "not supported yet"),
         ("connectionPool: {tcp: {connectTimeout: 0s}}", "connectionPool.tcp.connectTimeout", "at least 1ms"),
-        (
-            "connectionPool: {http: {http1MaxPendingRequests: 1}}",
-            "connectionPool.http.http1MaxPendingRequests",
-            "not supported yet",
-        ),
-        ("connectionPool: {http: {http2MaxRequests: -1}}", "connectionPool.http.http2MaxRequests", "0 or more"),
-        ("connectionPool: {http: {maxRequestsPerConnection: -1}}", "connectionPool.http.maxRequestsPerConnection", "0 or more"),
+        ("connectionPool: {http: {http2MaxRequests: -1}}", "connectionPool.http.http2MaxRequests", "0..4294967295"),
+        ("connectionPool: {http: {maxRequestsPerConnection: -1}}", "connectionPool.http.maxRequestsPerConnection", "0..536870912"),
         ("connectionPool: {http: {idleTimeout: 0s}}", "connectionPool.http.idleTimeout", "at least 1ms"),
         ("outlierDetection: {maxEjectionPercent: 101}", "outlierDetection.maxEjectionPercent", "0..100"),
         ("outlierDetection: {minHealthPercent: -1}", "outlierDetection.minHealthPercent", "0..100"),
         ("outlierDetection: {interval: 0s}", "outlierDetection.interval", "at least 1ms"),
         ("outlierDetection: {baseEjectionTime: 0.1ms}", "outlierDetection.baseEjectionTime", "finer than a millisecond"),
         ("outlierDetection: {consecutive5xxErrors: -1}", "outlierDetection.consecutive5xxErrors", "0 or more"),
-        ("outlierDetection: {consecutiveErrors: 5}", "outlierDetection.consecutiveErrors", "not supported yet"),
         (
             "outlierDetection: {consecutiveLocalOriginFailures: 5}",
             "outlierDetection.consecutiveLocalOriginFailures",
@@ -99,10 +83,16 @@ def test_everything_this_release_does():
         ("tls: {mode: SIMPLE, insecureSkipVerify: true, caCertificates: a}", "tls.insecureSkipVerify", "excludes"),
         ("tls: {mode: SIMPLE, credentialName: b, caCrl: a}", "tls.caCrl", "goes with files"),
         ("tls: {mode: SIMPLE, credentialName: 'configmap://a'}", "tls.credentialName", "names no Secret"),
+        ("tunnel: {targetPort: 1}", "tunnel.targetHost", "is required"),
+        ("tunnel: {targetHost: '*.a.b', targetPort: 1}", "tunnel.targetHost", "wildcard"),
+        ("tunnel: {targetHost: a.b, targetPort: 0}", "tunnel.targetPort", "1..65535"),
+        ("tunnel: {targetHost: a.b, targetPort: 1, protocol: GET}", "tunnel.protocol", "CONNECT"),
+        ("proxyProtocol: {version: V3}", "proxyProtocol.version", "V1, V2"),
+        ("tunnel: {targetHost: a.b, targetPort: 1}, proxyProtocol: {}", "proxyProtocol", "must not be set together"),
+        ("retryBudget: {percent: 101}", "retryBudget.percent", "0..100"),
+        ("retryBudget: {percent: much}", "retryBudget.percent", "must be a number"),
+        ("retryBudget: {minRetryConcurrency: -1}", "retryBudget.minRetryConcurrency", "0 or more"),
         ("tls: {mode: PASSTHROUGH}", "tls.mode", "must be one of DISABLE"),
-        ("tunnel: {targetHost: a, targetPort: 1}", "tunnel", "not supported yet"),
-        ("proxyProtocol: {}", "proxyProtocol", "not supported yet"),
-        ("retryBudget: {percent: 20}", "retryBudget", "not supported yet"),
         ("portLevelSettings: [{loadBalancer: {}}]", "portLevelSettings[0].port", "is required"),
         ("portLevelSettings: [{port: {number: 80}}]", "portLevelSettings[0]", "is empty"),
         (
@@ -142,12 +132,35 @@ def test_mistakes_of_failover(failover, path, part):
         ("host: a\nsubsets: [{name: v_1}]", "subsets[0].name", "no subset name"),
         ("host: a\nsubsets: [{name: v1, labels: {a: 'b c'}}]", "subsets[0].labels.a", "no label value"),
         ("host: a\nsubsets: [{labels: {}}]", "subsets[0].name", "is required"),
-        ("host: a\nexportTo: [x]", "exportTo[0]", "not supported yet"),
-        ("host: a\nworkloadSelector: {matchLabels: {a: b}}", "workloadSelector", "not supported yet"),
+        ("host: a\nexportTo: [a_b]", "exportTo[0]", "no namespace"),
+        ("host: a\nworkloadSelector: {matchLabels: {a: 'b*'}}", "workloadSelector.matchLabels.a", "no wildcards"),
     ],
 )
 def test_mistakes_of_the_whole(body, path, part):
     assert_one_error("DestinationRule", body, f"spec.{path}", part)
+
+
+def test_rare_blocks():
+    said = spec(
+        "DestinationRule",
+        """
+        host: reviews
+        workloadSelector: {matchLabels: {istio: egress}}
+        trafficPolicy:
+          tunnel: {protocol: POST, targetHost: 10.0.0.1, targetPort: 3128}
+          retryBudget: {percent: 12.5, minRetryConcurrency: 0}
+        subsets: [{name: v1, trafficPolicy: {proxyProtocol: {}}}]
+        """,
+    )
+    assert said.workload_selector.match_labels == {"istio": "egress"}
+    assert (said.traffic_policy.tunnel.protocol, said.traffic_policy.tunnel.target_port) == ("POST", 3128)
+    assert said.traffic_policy.retry_budget.percent == 12.5
+    assert said.subsets[0].traffic_policy.proxy_protocol.version.value == "V1"
+
+
+def test_what_does_nothing_is_warned_about():
+    assert "does nothing" in str(warnings("DestinationRule", with_policy("outlierDetection: {consecutiveErrors: 5}")))
+    assert "every gateway" in str(warnings("DestinationRule", "host: a\nworkloadSelector: {}"))
 
 
 def test_istios_warning_of_failover_without_outlier_detection():

@@ -8,9 +8,9 @@ from written import errors, spec, warnings, written
 
 from discovery.document import Origin, RawDocument
 from federation.resources.destination_rule import DestinationRule
-from federation.resources.message import Message
 from federation.resources.gateway import Gateway
 from federation.resources.kinds import _READ
+from federation.resources.message import Message
 from federation.resources.node import Node
 from federation.resources.read import judge_all
 from federation.resources.strict import MOST_FAULTS, nearest, read_message
