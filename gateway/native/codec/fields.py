@@ -106,7 +106,7 @@ _GENERATION = 2048  # lines in a generation: two of them with lines of 256 bytes
 _LINE = re.compile(rb"([!#$%&'*+\-.^_`|~0-9A-Za-z]+):[ \t]*((?:[\x21-\x7e\x80-\xff]+(?:[ \t]+[\x21-\x7e\x80-\xff]+)*)?)[ \t]*")
 _VALUE = bytes((0x09, *range(0x20, 0x7F), *range(0x80, 0x100)))  # what a value may hold, as _LINE
 _TOKENS = re.compile(rb"[!#$%&'*+\-.^_`|~0-9A-Za-z]+")
-_HOST = re.compile(rb"([0-9A-Za-z\-._~!$&'()*+,;=%]+|\[[0-9A-Fa-f:.]+\])(?::([0-9]{1,5}))?")
+_HOST = re.compile(rb"([0-9A-Za-z\-._~!$&'()*+,;=%]+|\[[0-9A-Fa-f:.]+\])(?::([0-9]{0,5}))?")
 _GRPC = re.compile(rb"application/grpc(?:\+|;|\Z)")  # not grpc-web, whose errors are said in a body
 _LENGTH = re.compile(rb"[0-9]{1,18}")  # 18 digits stay under 2**63
 

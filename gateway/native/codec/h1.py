@@ -163,6 +163,7 @@ class ServerCodec(_Receiver):
                 if coded >= 0 or field[2].lower() != b"chunked" or not minor:
                     raise Malformed("http1.invalid_transfer_encoding")
                 coded = 1
+                rewrite |= _in_lower_case(field[2], lines)
             elif kind == _CONNECTION:
                 rewrite = True
                 names = field[3]
@@ -270,6 +271,17 @@ def _other_target(method: bytes, target: bytes, head: RequestHead) -> bytes:
     return rest if rest.startswith(b"/") else b"/" + rest
 
 
+def _in_lower_case(coding: bytes, lines: list[bytes]) -> bool:
+    """Write `chunked` as everybody does, in place: there are readers that take nothing else for chunks, and read the body as another
+    message. True if it was written otherwise."""
+    if coding == b"chunked":
+        return False
+    for index, line in enumerate(lines):
+        if line[:18].lower() == b"transfer-encoding:":
+            lines[index] = b"transfer-encoding: chunked"
+    return True
+
+
 def _refuse_bare_newline(buffer: bytes) -> None:
     """Raises Malformed when a head that is not complete holds a LF without CR, so that its sender does not wait for an answer."""
     if buffer.count(b"\n") != buffer.count(b"\r\n"):
@@ -344,6 +356,7 @@ class ClientCodec(_Receiver):
                 if coded >= 0 or field[2].lower() != b"chunked" or not minor:
                     raise Malformed("http1.invalid_transfer_encoding")
                 coded = 1
+                rewrite |= _in_lower_case(field[2], lines)
             elif kind == _CONNECTION:
                 rewrite = True
                 names = field[3]
