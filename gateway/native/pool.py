@@ -23,7 +23,7 @@ from gateway.native.host import Host
 from gateway.native.identity import PeerRefused
 from gateway.native.limits import Line
 from gateway.native.preface import Proxy, TunnelRefused, open_tunnel, say_proxy, set_keepalive
-from gateway.native.reactor import NEVER, WRITE, DeadlineExceeded, Reactor, Strand, suspend
+from gateway.native.reactor import NEVER, READ, WRITE, DeadlineExceeded, Reactor, Strand, suspend
 from gateway.native.stream import Stream, TlsStream
 from gateway.native.tls import ClientTls, Contexts, TlsFault
 from gateway.native.tunnel import ByteStream
@@ -31,6 +31,9 @@ from gateway.policy.failure import Failure
 from gateway.snapshot import Backend, UpstreamTls
 
 _KEPT = 1024  # idle connections a host may hold: twice what Envoy's drill of 500 streams needs; more are closed when given back
+_CONNECTED = frozenset((0, errno.EISCONN))
+_UNDER_WAY = frozenset((*_CONNECTED, errno.EINPROGRESS, errno.EALREADY))
+_NON_BLOCKING = socket.SOCK_STREAM | socket.SOCK_NONBLOCK
 _TCP_TO_PEERS = ("istio",)  # what Istio's gateways offer for TCP inside mutual TLS (DESIGN section 5)
 
 
@@ -310,24 +313,27 @@ class Dialer:
         endpoint = host.endpoint
         sock, address = _socket(endpoint.address, endpoint.port)
         try:
-            sock.setblocking(False)
             code = sock.connect_ex(address)
-            if code not in (0, errno.EINPROGRESS, errno.EAGAIN):
+            if code == errno.EINPROGRESS:
+                # On this machine the other side has answered by now. Asking costs 0.3 µs; if it is so, a turn of the loop is saved.
+                code = sock.connect_ex(address)
+            if code not in _UNDER_WAY:
                 raise OSError(code, os.strerror(code))
+            if code in _CONNECTED:
+                return Stream(self.reactor, sock, strand.wake)
             stream = Stream(self.reactor, sock, strand.wake, events=WRITE)
         except BaseException:
             sock.close()
             raise
         try:
-            while code:
+            while code not in _CONNECTED:
                 await suspend()
-                # Woken without reason (a reused descriptor's event): asking again tells.
-                code = sock.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR) or sock.connect_ex(address)
-                if code == errno.EISCONN:
-                    break
-                if code not in (0, errno.EALREADY, errno.EINPROGRESS):
+                # Asking again tells whether it is connected, what it failed of, or that this strand was woken without reason (a
+                # reused descriptor's event).
+                code = sock.connect_ex(address)
+                if code not in _UNDER_WAY:
                     raise OSError(code, os.strerror(code))
-            self.reactor.modify(stream.fd, 1)
+            self.reactor.modify(stream.fd, READ)
         except BaseException:
             stream.close()
             raise
@@ -346,8 +352,8 @@ class Dialer:
 
 def _socket(address: str, port: int) -> tuple[socket.socket, str | tuple[str, int]]:
     if address.startswith("/"):
-        return socket.socket(socket.AF_UNIX, socket.SOCK_STREAM), address
-    sock = socket.socket(socket.AF_INET6 if ":" in address else socket.AF_INET, socket.SOCK_STREAM)
+        return socket.socket(socket.AF_UNIX, _NON_BLOCKING), address
+    sock = socket.socket(socket.AF_INET6 if ":" in address else socket.AF_INET, _NON_BLOCKING)
     sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
     return sock, (address, port)
 

@@ -170,7 +170,7 @@ class Stream:
         """Close at once; what was not sent is lost. Any number of times."""
         if not self.closed:
             self.closed = True
-            self.reactor.unregister(self.fd)
+            self.reactor.handlers.pop(self.fd, None)  # nobody else has the socket, so closing it takes it out of the epoll set
             self.sock.close()
 
     def abort(self) -> None:

@@ -296,11 +296,12 @@ class _Way:
     def _finish(self) -> None:
         """The source has said all."""
         self.done = True
-        self.source.pause()
         self._release()
         if self.other.done:
             self._pair.end(Ended.WELL)
-        elif self._ragged and isinstance(self.target, TlsStream):
+            return
+        self.source.pause()
+        if self._ragged and isinstance(self.target, TlsStream):
             Stream.finish(self.target)
         else:
             self.target.finish()

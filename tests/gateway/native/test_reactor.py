@@ -211,3 +211,20 @@ async def test_under_trio_it_wakes_for_events_timers_and_soon():
                 await done.wait()
             nursery.cancel_scope.cancel()
     assert not reactor.strands
+
+
+def test_strands_that_finished_leave_no_entries_behind():
+    """A short connection with a deadline an hour away must not be remembered for it."""
+    reactor = Reactor()
+
+    async def short(strand):
+        strand.until(reactor.now + 30.0)
+
+    for _ in range(10_000):
+        reactor.spawn(short)
+    assert len(reactor._heap) < 3000
+    late = []
+    reactor.call_at(reactor.now, lambda: late.append(True))
+    reactor.turn()
+    assert late == [True]
+    reactor.close()
