@@ -50,7 +50,7 @@ def cases():
         yield pytest.param(row, id=row.name, marks=marks)
 
 
-@pytest.mark.parametrize("row", cases())
+@pytest.mark.parametrize("row", list(cases()))
 async def test_row(world, row):
     envoy, fedgate, (outcome, seen), (ours, _) = await world.compare(row)
     status = tuple(answer.status for answer in outcome.answers)

@@ -41,6 +41,17 @@ LATER: Mapping[str, str] = {
     "order of levels": "a single destination's operations come before its route's",
     "empty operations": "an operation with an empty value writes an empty header",
     "trailer passes": "the header Trailer is taken away",
+    "codes in retryOn": "status codes are retried only beside the word retriable-status-codes",
+    "rate limited retries": "what says x-envoy-ratelimited is retried",
+    "canonical coding": "transfer-encoding: CHUNKED is sent on as it came",
+    "https in clear": "an https target on a plain connection is served",
+    "h2": "HTTP/2 and gRPC are not spoken",
+    "unasked 100": "100 Continue goes to those who expect it only",
+    "upgrades": "Upgrade is refused",
+    "connect": "CONNECT is refused",
+    "faults": "fault is refused",
+    "cors": "corsPolicy is refused",
+    "mirror": "mirror is refused",
     "hashing": "consistentHash is refused",
 }
 """Features that rows need (`needs`) and fedgate does not have yet, and what is missing. Empty = everything is compared."""
@@ -54,9 +65,11 @@ class Row:
     other fields; a tuple = pieces, each sent after the answer to the one before; `{host}` in it is the site's host. methods: of the
     requests in raw, so that their answers can be read. protocol: "h1"; "h2" (prior knowledge, or ALPN over TLS); "grpc" = h2 with
     gRPC's headers; "frames" = `raw` are HTTP/2 frames, `streams` the numbers that must end. over: the server it connects to.
+    Pieces also go out when a 1xx comes. tunnel: bytes sent after 101 or 2xx to CONNECT, to come back. half_close: no more is sent after that.
     probe: ask once more on the connection, and compare whether it served. replies: of the backend, by attempt.
     status: Envoy's. served: names of the backends that Envoy reached, in order; None = not looked at. took: seconds, at least and at
-    most, of both. ignore: fields that this row is not about.
+    most, of both. ignore: fields that this row is not about; only: the fields that it is about, if not all; of requests that reached the
+    workload those count that it got whole.
     """
 
     name: str
@@ -77,12 +90,14 @@ class Row:
     over: str = "http"
     probe: bool = False
     tunnel: bytes = b""
+    half_close: bool = False
     replies: tuple[Reply, ...] = ()
     status: int | tuple[int, ...] = 200
     served: tuple[str, ...] | None = None
     seen: int | None = None
     took: tuple[float, float] = (0.0, 3.0)
     ignore: tuple[str, ...] = ()
+    only: tuple[str, ...] = ()
     needs: str = ""
     differs: Mapping[str, str] = dataclasses.field(default_factory=dict)
 
@@ -135,7 +150,7 @@ def fields(row, outcome, seen):
         add(found, "framing", answer.framing)
         add(found, "version", answer.version)
         add(found, "interim", *answer.interim)
-        add(found, "broken", answer.broken.partition(" ")[0])
+        add(found, "broken", bool(answer.broken))
         for name, value in answer.headers:
             add(found, f"answer.{name}", value)
         for name, value in answer.trailers:
@@ -144,7 +159,11 @@ def fields(row, outcome, seen):
         found["closed"] = [outcome.closed]
     if row.tunnel:
         found["tunnel"] = [outcome.tunnel]
+    if row.only:
+        seen = [one for one in seen if one.whole and "/probe" not in one.line]
     found["saws"] = [len(seen)]
+    if row.seen is not None:
+        seen = sorted(seen, key=lambda one: one.name)  # of what is sent at once, who comes first is chance
     for one in seen:
         add(found, "saw.line", one.line)
         add(found, "saw.at", one.name)
@@ -158,7 +177,13 @@ def fields(row, outcome, seen):
             add(found, f"saw.{name}", "(a new one)" if is_new_id(row, name, value) else value)
         for name, value in one.trailers:
             add(found, f"saw.trailer.{name}", value)
-    return {name: values for name, values in found.items() if name.rpartition(".")[2] not in IGNORED and name not in row.ignore}
+    return {name: values for name, values in found.items() if is_compared(row, name)}
+
+
+def is_compared(row, name):
+    if row.only:
+        return name in row.only
+    return name.rpartition(".")[2] not in IGNORED and name not in row.ignore
 
 
 def add(found, name, *values):

@@ -179,7 +179,7 @@ class _One:
         seen = Seen(self.name, self.number, line, headers)
         reply = self.recorder.next_reply(seen)
         if not reply.early:
-            if "100-continue" in seen.values("expect") and not reply.interim:
+            if "100-continue" in ",".join(seen.values("expect")).lower() and not reply.interim:
                 await self.stream.send_all(b"HTTP/1.1 100 Continue\r\n\r\n")
             await self.read_body(seen)
             seen.whole = True

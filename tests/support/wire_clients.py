@@ -57,9 +57,10 @@ class Ended(Exception):
 class One:
     """Reads answers of HTTP/1 from a stream."""
 
-    def __init__(self, stream):
+    def __init__(self, stream, on_interim=None):
         self.stream = stream
         self.buffer = b""
+        self.on_interim = on_interim
 
     async def more(self):
         try:
@@ -95,6 +96,8 @@ class One:
             if answer.status >= 200 or answer.status == 101:
                 break
             answer.interim.append(answer.status)
+            if self.on_interim:
+                await self.on_interim()
         try:
             await self.body(answer, method)
         except Ended as ended:
@@ -141,25 +144,30 @@ async def connected(address, port, context=None, name="", alpn=()):
 
 
 async def ask_one(stream, pieces, methods, *, probe=b"", tunnel=b"", half_close=False):
-    """Send the pieces, each after the answer to the one before if there are more of them than one; read an answer for each method.
+    """Send the pieces, one when an answer or a 1xx to the one before has come, and read an answer for each method.
 
     probe: a request that is sent when all is answered, to see whether the connection still serves. tunnel: bytes to send after an
-    answer that switches protocols; their echo is read back."""
-    reader, outcome = One(stream), Outcome([])
-    began = trio.current_time()
+    answer that switches protocols; their echo is read back. half_close: end our side when everything is sent."""
     left = list(pieces)
+
+    async def go_on():
+        if left:
+            await send(stream, left.pop(0))
+        if half_close and not left:
+            await stream.send_eof()
+
+    reader, outcome = One(stream, go_on), Outcome([])
+    began = trio.current_time()
     with trio.move_on_after(PATIENCE_S):
         try:
-            await send(stream, left.pop(0))
+            await go_on()
             for method in methods:
-                if outcome.answers and left:
-                    await send(stream, left.pop(0))
+                if outcome.answers:
+                    await go_on()
                 outcome.answers.append(await reader.answer(method))
         except Ended:
             outcome.closed = True
         outcome.took = trio.current_time() - began
-        if half_close:
-            await stream.send_eof()
         if not outcome.closed and tunnel and outcome.answers[-1].status < 300:
             with contextlib.suppress(Ended):
                 await send(stream, tunnel)
