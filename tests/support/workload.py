@@ -9,6 +9,10 @@ Every answer is JSON of the request it saw: method, path, headers (as pairs, in 
     /close          closes without an answer
     /half           closes in the middle of a body
     /noise          answers what is no HTTP
+    /empty/N        status N, and neither a body nor a length (204, 304)
+    /echo           the body that came
+    /range          CONTENT, or the part of it that `range: bytes=FIRST-LAST` asks for
+    /early          103 Early Hints before the answer
     /seen           the requests that this name saw, without the ones to /seen and /healthz
 """
 
@@ -17,6 +21,7 @@ import socket
 import sys
 import threading
 
+CONTENT = bytes(range(256)) * 4000
 SLEEP = threading.Event()  # never set: its wait is what /sleep sleeps on
 
 
@@ -55,12 +60,18 @@ class Name:
         known = dict(headers)
         if known.get("expect", "").lower() == "100-continue":
             connection.sendall(b"HTTP/1.1 100 Continue\r\n\r\n")
-        request = {"method": method, "path": path, "headers": headers, "body": len(body(file, known)), "served_by": self.name}
+        data = body(file, known)
+        request = {"method": method, "path": path, "headers": headers, "body": len(data), "served_by": self.name}
         where = path.partition("?")[0]
         if where not in ("/seen", "/healthz"):
             self.seen.append(request)
         if where == "/seen":
             request = self.seen[-1000:]
+        if where == "/echo":
+            connection.sendall(self.head(200, [f"content-length: {len(data)}"]) + data)
+            return True
+        if where == "/range":
+            return self.part(connection, method, known.get("range", ""))
         return self.answer(connection, method, where.split("/")[1:], request) and known.get("connection", "").lower() != "close"
 
     def answer(self, connection, method, words, request):
@@ -74,6 +85,11 @@ class Name:
                 SLEEP.wait(float(seconds))
             case ["big", number]:
                 content = b"x" * int(number)
+            case ["empty", number]:
+                connection.sendall(self.head(int(number), ['etag: "1"']))
+                return True
+            case ["early"]:
+                connection.sendall(b"HTTP/1.1 103 Early Hints\r\nlink: </style.css>; rel=preload\r\n\r\n")
             case ["close"]:
                 return False
             case ["noise"]:
@@ -88,6 +104,17 @@ class Name:
         if content is None:
             content = json.dumps(request).encode()
         head = self.head(status, ["content-type: application/json", f"content-length: {len(content)}"])
+        connection.sendall(head if method == "HEAD" else head + content)
+        return True
+
+    def part(self, connection, method, wanted):
+        """RFC 9110 section 14, one range."""
+        status, content, lines = 200, CONTENT, ["accept-ranges: bytes"]
+        if wanted.startswith("bytes="):
+            first, _, last = wanted.removeprefix("bytes=").partition("-")
+            status, content = 206, CONTENT[int(first) : int(last or len(CONTENT)) + 1]
+            lines.append(f"content-range: bytes {first}-{int(first) + len(content) - 1}/{len(CONTENT)}")
+        head = self.head(status, [*lines, f"content-length: {len(content)}"])
         connection.sendall(head if method == "HEAD" else head + content)
         return True
 
