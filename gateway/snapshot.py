@@ -277,6 +277,7 @@ def validate(snapshot: Snapshot) -> list[str]:
                     for chain in part.chains
                     if chain.table and chain.table not in tables
                 ]
+                faults += _relay_faults(name, part, snapshot)
             case Inbound():
                 if f"backend/{part.backend}" not in snapshot.parts:
                     faults.append(f"{name}: backend {part.backend!r} does not exist")
@@ -297,6 +298,20 @@ def validate(snapshot: Snapshot) -> list[str]:
     return faults
 
 
+def _relay_faults(name: str, listener: Listener, snapshot: Snapshot) -> list[str]:
+    faults = []
+    for chain in listener.chains:
+        for route in chain.tcp:
+            if sum(split.weight for split in route.splits) <= 0:
+                faults.append(f"{name}: weights of route {route.name!r} of chain {chain.name} sum to 0")
+            faults += [
+                f"{name}: chain {chain.name} relays to backend {split.backend!r}, which does not exist"
+                for split in route.splits
+                if f"backend/{split.backend}" not in snapshot.parts
+            ]
+    return faults
+
+
 def _route_faults(name: str, host: VirtualHost, snapshot: Snapshot) -> list[str]:
     faults = []
     for index, route in enumerate(host.routes):
@@ -306,7 +321,7 @@ def _route_faults(name: str, host: VirtualHost, snapshot: Snapshot) -> list[str]
             faults.append(f"{name}.routes[{index}]: weights sum to 0")
         faults += [
             f"{name}.routes[{index}]: backend {split.backend!r} does not exist"
-            for split in route.action.splits
+            for split in (*route.action.splits, *route.action.mirrors)
             if f"backend/{split.backend}" not in snapshot.parts
         ]
     return faults

@@ -8,9 +8,11 @@ from federation.analyze.failover import capped_ejection, inert_failover
 from federation.analyze.finding import Finding, View
 from federation.analyze.references import (
     credentials_not_found,
+    delegates_not_found,
     gateways_not_found,
     hosts_not_found,
     hosts_not_in_gateway,
+    hosts_of_several,
     ports_needed,
     subsets_not_found,
 )
@@ -18,10 +20,12 @@ from federation.compile.inputs import Inputs
 
 RULES: tuple[Callable[[View], Iterator[Finding]], ...] = (
     gateways_not_found,
+    delegates_not_found,
     hosts_not_found,
     subsets_not_found,
     credentials_not_found,
     hosts_not_in_gateway,
+    hosts_of_several,
     ports_needed,
     inert_failover,
     capped_ejection,

@@ -7,7 +7,7 @@ what is written in one place.
 from __future__ import annotations
 
 import enum
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -19,7 +19,7 @@ from federation.compile.inputs import Inputs
 from federation.compile.names import most_specific, resolve
 from federation.compile.scope import Scope, scope
 from federation.resources.document import Document
-from federation.resources.virtual_service import Destination, VirtualService
+from federation.resources.virtual_service import Destination, TCPRoute, TLSRoute, VirtualService
 
 
 class Level(enum.Enum):
@@ -67,10 +67,22 @@ class View:
     def destinations(self) -> Iterator[tuple[Document[VirtualService], str, Destination, str]]:
         """(VirtualService, path, destination, its full host) of every destination of every VirtualService."""
         for document in self.inputs.resources.virtual_services:
-            for index, http in enumerate(document.spec.http):
-                for place, split in enumerate(http.route):
-                    host = resolve(split.destination.host, document.namespace, self.scope.cluster_domain)
-                    yield document, f"spec.http[{index}].route[{place}].destination", split.destination, host
+            for path, destination in _destinations(document.spec):
+                yield document, path, destination, resolve(destination.host, document.namespace, self.scope.cluster_domain)
+
+
+def _destinations(spec: VirtualService) -> Iterator[tuple[str, Destination]]:
+    """Of every route and mirror, with the path to it."""
+    for index, http in enumerate(spec.http):
+        for place, split in enumerate(http.route):
+            yield f"spec.http[{index}].route[{place}].destination", split.destination
+        for name, mirror, _ in http.mirrored:
+            yield f"spec.http[{index}].{name}", mirror
+    relays: tuple[tuple[str, Sequence[TLSRoute | TCPRoute]], ...] = (("tls", spec.tls), ("tcp", spec.tcp))
+    for field, routes in relays:
+        for index, route in enumerate(routes):
+            for place, each in enumerate(route.route):
+                yield f"spec.{field}[{index}].route[{place}].destination", each.destination
 
 
 def about(document: Document[Any], code: str, level: Level, message: str) -> Finding:

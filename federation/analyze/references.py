@@ -1,27 +1,42 @@
-"""Names that lead nowhere (IST0101), hosts that no Gateway serves (IST0132), ports that nobody chose (IST0112)."""
+"""Names that lead nowhere (IST0101), hosts that no Gateway serves (IST0132) or two VirtualServices have (IST0109), ports that nobody chose
+(IST0112)."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
 
 from federation.analyze.finding import Finding, Level, View, about
+from federation.compile.delegates import delegates_of
 from federation.compile.names import covers, intersection, split_gateway_host
 from federation.compile.scope import MESH, namespace_of
 from federation.resources.document import Document
 from federation.resources.gateway import Gateway
 
-NOT_FOUND, HOST_NOT_IN_GATEWAY, PORT_NEEDED = "IST0101", "IST0132", "IST0112"
+NOT_FOUND, HOST_NOT_IN_GATEWAY, PORT_NEEDED, CONFLICT = "IST0101", "IST0132", "IST0112", "IST0109"
 
 
 def gateways_not_found(view: View) -> Iterator[Finding]:
     """A VirtualService that names a Gateway that is not there."""
     known = {f"{gateway.namespace}/{gateway.name}" for gateway in view.inputs.resources.gateways}
     for document in view.inputs.resources.virtual_services:
-        matched = [name for http in document.spec.http for match in http.match for name in match.gateways]
+        spec = document.spec
+        matched = [name for http in spec.http for match in http.match for name in match.gateways]
+        matched += [name for tls in spec.tls for match in tls.match for name in match.gateways]
+        matched += [name for tcp in spec.tcp for match in tcp.match for name in match.gateways]
         for name in dict.fromkeys((*document.spec.gateways, *matched)):
             full = name if "/" in name else f"{document.namespace}/{name}"
             if name != MESH and full not in known:
                 message = f"there is no Gateway {full}; write it, or name one as namespace/name"
+                yield about(document, NOT_FOUND, Level.ERROR, message)
+
+
+def delegates_not_found(view: View) -> Iterator[Finding]:
+    """A route that delegates to a VirtualService that is not there, or has hosts of its own."""
+    known = {(each.namespace, each.name) for each in view.inputs.resources.virtual_services if not each.spec.hosts}
+    for document in view.inputs.resources.virtual_services:
+        for namespace, name in dict.fromkeys(delegates_of(document)):
+            if (namespace, name) not in known:
+                message = f"there is no VirtualService {namespace}/{name} without hosts to delegate to; write it, or mend the name"
                 yield about(document, NOT_FOUND, Level.ERROR, message)
 
 
@@ -75,6 +90,16 @@ def hosts_not_in_gateway(view: View) -> Iterator[Finding]:
                     f"host {host} is in no server of Gateway {names}, so it is not served; add it to spec.servers[].hosts there"
                 )
                 yield about(bound.document, HOST_NOT_IN_GATEWAY, Level.WARNING, message)
+
+
+def hosts_of_several(view: View) -> Iterator[Finding]:
+    """A host that an older VirtualService has for gateway mesh, where they are not merged."""
+    for bound in view.scope.virtual_services:
+        for host in bound.hosts if MESH in bound.gateways else ():
+            holder = view.scope.mesh[host].document
+            if holder is not bound.document:
+                message = f"host {host} has {holder.namespace}/{holder.name} for gateway mesh, and only the older one holds; make them one"
+                yield about(bound.document, CONFLICT, Level.ERROR, message)
 
 
 def _takes(gateway: Document[Gateway], host: str, namespace: str) -> bool:

@@ -49,14 +49,15 @@ class Table:
     problems: list[Problem] = field(default_factory=list)
 
 
-def reference(destination: Destination, document: Document[VirtualService], table: Table, path: str) -> Reference:
-    """The backend, noted in the table. It is named even when it does not exist: it will have no endpoints, and the status says why."""
+def reference(destination: Destination, document: Document[VirtualService], table: Table, path: str, outage: str = "") -> Reference:
+    """The backend, noted in the table. It is named even when it does not exist: it will have no endpoints, and the
+    status says why. outage: what that means, if not what it means for the table's routes."""
     subject = subject_of(document)
     host = resolve(destination.host, document.namespace, table.scope.cluster_domain)
     service = table.services.get(host)
     namespace = service.namespace if service else namespace_of(host, table.scope.cluster_domain)
     rule = table.scope.rule(host, namespace) if destination.subset else None
-    table.problems += _missing(destination, host, service, rule, subject, path, table.outage)
+    table.problems += _missing(destination, host, service, rule, subject, path, outage or table.outage)
     if service is not None and destination.port is None and len(service.ports) > 1:
         table.problems.append(_unclear(host, service, table.port, subject, f"{path}.port"))
     if destination.port is not None:

@@ -175,13 +175,14 @@ def render(plan: Plan, scope: Scope, inputs: Inputs) -> Rendered:
 def _render_mesh(plan: Plan, scope: Scope, inputs: Inputs) -> Rendered:
     service = inputs.services.get(plan.domain)
     ports = _http_ports(service)
-    if not ports and plan.domain in scope.mesh:
+    routed = any(bound.document.spec.http for bound, _ in plan.sources)
+    if not ports and routed and plan.domain in scope.mesh:
         ports = [DEFAULT_PORT]  # a name that only a VirtualService knows is HTTP on port 80, as in Istio
     hosts, references, problems = [], set(), []
     for port in ports:
         table = _table(MESH, port, scope, inputs)
         parts = [routes_of(bound, table) for bound, _ in plan.sources]
-        routes = joined(parts) if any(bound.http for bound, _ in plan.sources) else (default_route(plan.domain, port, table),)
+        routes = joined(parts) if routed else (default_route(plan.domain, port, table),)
         domains = _domains(plan.domain, port, ports, scope, inputs.services)
         if domains:
             hosts.append(VirtualHost(MESH, f"{plan.domain}:{port}", domains, routes))

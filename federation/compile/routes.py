@@ -131,7 +131,7 @@ def _action(written: Written, table: Table) -> Forward | Redirect | DirectRespon
         rewrite_regex=(regex.match, regex.rewrite) if regex else None,
         rewrite_authority=rewrite.authority if rewrite else "",
         mirrors=tuple(
-            Mirror(reference(destination, written.document, table, f"{path}.{place}").backend, share)
+            Mirror(reference(destination, written.document, table, f"{path}.{place}", "copies are thrown away").backend, share)
             for place, destination, share in http.mirrored
         ),
     )

@@ -72,3 +72,38 @@ def test_each_rule_finds_its_own_only():
     assert len(list(references.subsets_not_found(seen))) == 1
     assert len(list(references.credentials_not_found(seen))) == 1
     assert list(references.hosts_not_found(seen)) == []
+
+
+ONE = """
+---
+apiVersion: networking.istio.io/v1
+kind: VirtualService
+metadata: {name: one, namespace: shop, creationTimestamp: '%s'}
+spec:
+  hosts: [one.example]
+"""
+
+
+@pytest.mark.parametrize(
+    ("routes", "parts"),
+    [
+        ("http: [{route: [{destination: {host: reviews}}], mirror: {host: gone}}]", ["spec.http[0].mirror.host", "gone.shop"]),
+        ("tcp: [{route: [{destination: {host: gone}}]}]", ["spec.tcp[0].route[0].destination.host", "gone.shop"]),
+        (
+            "tls: [{match: [{sniHosts: [one.example]}], route: [{destination: {host: gone}}]}]",
+            ["spec.tls[0].route[0]", "gone.shop"],
+        ),
+        ("tcp: [{match: [{gateways: [lost]}], route: [{destination: {host: reviews}}]}]", ["no Gateway shop/lost"]),
+        ("http: [{delegate: {name: two}}]", ["no VirtualService shop/two"]),
+        ("http: [{delegate: {name: two, namespace: other}}]", ["no VirtualService other/two"]),
+    ],
+)
+def test_mirrors_relays_and_delegates_that_lead_nowhere(routes, parts):
+    only(shop(more=ONE % "2026-01-01T00:00:00Z" + f"  {routes}\n"), "IST0101", Level.ERROR, *parts)
+
+
+def test_two_documents_for_one_mesh_host():
+    http = "  http: [{route: [{destination: {host: reviews}}]}]\n"
+    older, younger = ONE % "2026-01-01T00:00:00Z" + http, (ONE % "2026-02-01T00:00:00Z" + http).replace("name: one,", "name: two,")
+    finding = only(shop(more=younger + older), "IST0109", Level.ERROR, "one.example", "shop/one")
+    assert finding.name == "two"
