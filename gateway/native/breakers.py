@@ -59,13 +59,14 @@ class Breakers:
         if self._pending is not None:
             self._pending.add(delta)
 
-    def may_retry(self) -> bool:
-        """Whether the budget, or limits.retries, over all workers, lets another retry run; else the answer stands, flag UO."""
+    def may_retry(self, *, again: bool = False) -> bool:
+        """Whether the budget, or limits.retries, over all workers, lets another retry run; else the answer stands, flag UO. again: the
+        request has been retried before, and so is one of those that are counted."""
         gate = self._retrying
         if gate is None:
             return True
         active = self.active if self._requests is None else self._requests.total()
-        return circuit.may_retry(gate.limit, self._budget, active, gate.total())
+        return circuit.may_retry(gate.limit, self._budget, active, gate.total() - again)
 
     def retry_began(self) -> None:
         """A request makes its first retry: from now on it is one that is being retried, to its end."""

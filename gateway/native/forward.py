@@ -349,7 +349,7 @@ def _decide(x: Exchange, head: RequestHead, state: BackendState, host: Host, out
     decision = _judge(x, head, state, x.tried, outcome)
     if not decision.retry:
         return decision
-    if not state.may_retry():
+    if not state.may_retry(again=x.retries + x.elsewhere > 0):
         state.overflow += 1
         return Decision(False, "too many retries at once")
     if not x.retries + x.elsewhere:

@@ -7,12 +7,22 @@ in priorities, outlier detection or silence: there is nothing to choose from.
 
 from __future__ import annotations
 
+import ipaddress
+
 from gateway.native.host import Host
 from gateway.snapshot import LbEndpoint
 
 # Envoy cleans hosts of an ORIGINAL_DST cluster that were not used for 5 s. Here room decides: a host and an idle connection are about
 # 10 KB, so 1,024 are 10 MB at most.
 MOST = 1024
+
+
+def is_address(text: str) -> bool:
+    try:
+        ipaddress.ip_address(text)
+    except ValueError:
+        return False
+    return True
 
 
 class Originals:
@@ -25,12 +35,13 @@ class Originals:
         self.hosts: dict[str, Host] = {}
 
     def pick(self, original: str, now: float) -> Host | None:
-        """The endpoint at that address; None when it is no address and port."""
+        """The endpoint at that address; None when it is no IP address and port. A name is none: connecting to one would make the system look
+        it up, and the worker would stand still meanwhile."""
         host = self.hosts.pop(original, None)
         if host is None:
             address, _, port = original.rpartition(":")
             address = address.removeprefix("[").removesuffix("]")
-            if not address or not port.isascii() or not port.isdigit() or not 0 < int(port) < 65536:
+            if not is_address(address) or not port.isascii() or not port.isdigit() or not 0 < int(port) < 65536:
                 return None
             if len(self.hosts) >= MOST:
                 self._make_room()

@@ -95,6 +95,7 @@ def test_retries_of_all_workers_count(workers):
     one.retry_began()
     other.retry_began()
     assert (one.may_retry(), other.may_retry()) == (False, False)
+    assert one.may_retry(again=True)  # a request does not stand in its own way
     one.retry_ended()
     assert other.may_retry()
 

@@ -24,7 +24,18 @@ def test_an_address_becomes_a_host_and_stays_it(written, address, port):
 
 
 @pytest.mark.parametrize(
-    "written", ["", "192.0.2.1", ":80", "192.0.2.1:0", "192.0.2.1:65536", "192.0.2.1:http", "192.0.2.1:\u0663"]
+    "written",
+    [
+        "",
+        "192.0.2.1",
+        ":80",
+        "192.0.2.1:0",
+        "192.0.2.1:65536",
+        "192.0.2.1:http",
+        "api.example:443",
+        "localhost:80",
+        "192.0.2.1:\u0663",
+    ],
 )
 def test_what_is_no_address_is_nobody(written):
     assert Originals("b").pick(written, 0.0) is None
