@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 
 from gateway.engine import BackendStatistics, EndpointStatistics
 from gateway.native.host import Host
@@ -53,3 +53,8 @@ def endpoint_statistics(
         )
         for host in hosts
     ]
+
+
+def carrying(loads: Sequence[int]) -> frozenset[int]:
+    """The priorities that have a share."""
+    return frozenset(priority for priority, load in enumerate(loads) if load)

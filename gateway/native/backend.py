@@ -17,17 +17,17 @@ from collections.abc import Callable, Mapping, Sequence
 
 from discovery.model import Health
 from gateway.engine import BackendStatistics, EndpointStatistics, PriorityMoved, Report
-from gateway.native.accounts import Where, backend_statistics, endpoint_statistics, where
+from gateway.native.accounts import Where, backend_statistics, carrying, endpoint_statistics, where
 from gateway.native.breakers import Breakers
 from gateway.native.elsewhere import next_on_ring, pick_untried
 from gateway.native.fitness import Fitness
 from gateway.native.host import Host, Waiter
 from gateway.native.limits import Limiter
 from gateway.native.original import Originals
+from gateway.native.returning import Returning
 from gateway.native.shared import Ejection, Shared
 from gateway.native.spread import EMPTY, NEVER, ByKey, gather, natural, spread
 from gateway.policy.balance import Random
-from gateway.policy.failback import Ramp
 from gateway.policy.failure import Failure
 from gateway.policy.retry import excluded_priorities
 from gateway.snapshot import Backend, Balance, LbEndpoint, RetryPolicy
@@ -99,7 +99,7 @@ class BackendState(Breakers):
         self._gone: dict[Where, int] = {}  # traffic of hosts that are no more, or were elsewhere before
         self.fitness = Fitness(backend, shared, self.reports)
         self.limiter: Limiter | None = None
-        self._ramp: Ramp | None = None
+        self._ramp: Returning | None = None
         self._spread = EMPTY
         self._entries: Entries = []
         self._without: dict[frozenset[int], Entries] = {}  # the same without some priorities
@@ -250,7 +250,7 @@ class BackendState(Breakers):
         whole = self._spread.build()
         moving = self._ramp is not None and self._ramp.moving
         # A ramp is two reports, not one a step: when a priority begins to carry traffic again, and when it carries all of its share.
-        moved = loads != self._reported and (not moving or _carrying(loads) != _carrying(self._reported))
+        moved = loads != self._reported and (not moving or carrying(loads) != carrying(self._reported))
         if moved and now - self._moved_at >= _MOVE_REPORTS:
             if self._reported:
                 self.reports.append(PriorityMoved(self.backend.name, self._reported, loads))
@@ -304,9 +304,11 @@ class BackendState(Breakers):
         elif self._originals is None:
             self._originals = Originals(backend.name)
         if backend.failback is None:
+            if self._ramp is not None:
+                self._ramp.close()
             self._ramp = None
         elif self._ramp is None:
-            self._ramp = Ramp(backend.failback)
+            self._ramp = Returning(backend.failback, backend.name, self.fitness.shared)
         else:
             self._ramp.policy = backend.failback
         shared = self.fitness.shared
@@ -353,6 +355,8 @@ class BackendState(Breakers):
         for host in self.fitness.hosts:
             self.fitness.forget(host)
         self.unlimit()
+        if self._ramp is not None:
+            self._ramp.close()
         if self._originals is not None:
             self._originals.close()
 
@@ -364,7 +368,7 @@ class BackendState(Breakers):
         granted = None
         if self._ramp is not None:
             over = self.backend.overprovisioning
-            granted = self._ramp.observe(now, [(priority.name, natural(priority, over)) for priority in priorities])
+            granted = self._ramp.grant(now, [(priority.name, natural(priority, over)) for priority in priorities])
         for host in self._returned:
             host.since = now
         self._returned.clear()
@@ -394,7 +398,3 @@ class BackendState(Breakers):
 
     def __repr__(self) -> str:
         return f"<BackendState {self.backend.name} loads={self._spread.loads} active={self.active} {self.fitness.hosts}>"
-
-
-def _carrying(loads: Sequence[int]) -> frozenset[int]:
-    return frozenset(priority for priority, load in enumerate(loads) if load)

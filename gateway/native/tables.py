@@ -60,6 +60,15 @@ class Counter:
             value += words[at + 1]
         return value
 
+    def put(self, value: int) -> None:
+        """Make this worker's share that value."""
+        self.add(value - (self._words[self._at + 1] if self._at >= 0 else self._local))
+
+    def largest(self) -> int:
+        """The largest share of the others."""
+        found = (_find(self._words, table, self._key) for table, _ in self._others)
+        return max((self._words[at + 1] for at in found if at >= 0), default=0)
+
     def forget(self) -> None:
         """Give the place back, when the backend is gone; this worker's share ends with it. The handle may be used again."""
         if self._at >= 0:
