@@ -183,6 +183,8 @@ class Connection:
             counts=self.counts,
             ahead=(data, opened.ahead),
         )
+        if how is Ended.WELL:
+            return
         self.flag, self.termination = _FLAGS.get(how, b"-"), _DETAILS.get(how, b"-")
         if how is Ended.RESET_BY_A:
             opened.stream.abort()

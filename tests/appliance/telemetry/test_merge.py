@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from appliance.telemetry.merge import Totals, merge, without_gauges
-from gateway.engine import BackendStatistics, EndpointStatistics, RequestSeries, Statistics
+from gateway.engine import BackendStatistics, EndpointStatistics, RequestSeries, Statistics, TcpSeries
 
 A = (("destination_service", "a"),)
 B = (("destination_service", "b"),)
@@ -26,6 +26,11 @@ def test_series_are_summed_by_their_labels():
     first = merged.requests[0]
     assert (first.duration_buckets, first.duration_sum_ms) == ((11, 0), 22.0)
     assert (first.request_bytes, first.response_bytes) == (33, 44)
+
+
+def test_relayed_connections_are_summed_by_their_labels():
+    merged = merge([reading(tcp=(TcpSeries(A, 1, 2, 3, 4), TcpSeries(B, 1))), reading(tcp=(TcpSeries(A, 10, 20, 30, 40),))])
+    assert merged.tcp == (TcpSeries(A, 11, 22, 33, 44), TcpSeries(B, 1))
 
 
 def test_buckets_that_one_side_lacks_are_the_other_s():

@@ -11,7 +11,7 @@ from appliance.telemetry.metrics import (
     WorkerReading,
     exposition,
 )
-from gateway.engine import BackendStatistics, EndpointStatistics, RequestSeries, Statistics
+from gateway.engine import BackendStatistics, EndpointStatistics, RequestSeries, Statistics, TcpSeries
 
 LABELS = (("reporter", "source"), ("destination_service", 'a"b\\c\n'), ("response_code", "200"))
 SERIES = RequestSeries(LABELS, 6, (1, 2, 3), 42.5, 600, 6000, (6, 0), (0, 6))
@@ -26,6 +26,7 @@ STATISTICS = Statistics(
     tls_handshakes=20,
     tls_failures=2,
     refused=(("no_sni", 8),),
+    tcp=(TcpSeries((("reporter", "source"), ("response_flags", "-")), 5, 4, 3000, 200),),
 )
 
 
@@ -52,11 +53,19 @@ def test_istio_s_metrics_with_their_labels_whatever_is_in_them():
     assert labelled(found, "istio_response_bytes_sum") == {"": 6000}
 
 
+def test_istio_s_tcp_metrics():
+    found = samples(exposition(Reading(statistics=STATISTICS)))
+    labels = (("reporter", "source"), ("response_flags", "-"))
+    names = ("connections_opened", "connections_closed", "sent_bytes", "received_bytes")
+    assert [found[f"istio_tcp_{name}_total", *labels] for name in names] == [5, 4, 3000, 200]
+
+
 def test_types_are_as_istio_declares_them():
     text = exposition(Reading(statistics=STATISTICS)).decode()
     types = {family.name: family.type for family in text_string_to_metric_families(text)}
     assert types["istio_requests"] == "counter"
     assert types["istio_request_duration_milliseconds"] == "histogram"
+    assert types["istio_tcp_connections_opened"] == types["istio_tcp_sent_bytes"] == "counter"
     assert types["istio_request_bytes"] == types["istio_response_bytes"] == "histogram"
 
 
