@@ -99,10 +99,11 @@ def request_head(lines: list[bytes], notable: list[Entry], limits: Limits2, *, e
         raise Malformed("http2.missing_authority")
     if path is None or scheme is None or method == b"CONNECT":
         path = _connect(method, path, scheme, authority[0], protocol)
-        if protocol:
-            method = b"GET"
+        if method == b"CONNECT":
             rewrite = True
-            length = -1
+            length = -1  # it frames nothing here
+            if protocol:
+                method = b"GET"
     elif protocol:
         raise Malformed("http2.protocol_without_connect")
     target = path[0]
@@ -207,6 +208,8 @@ def response_head(lines: list[bytes], notable: list[Entry], limits: Limits2, *, 
     if len(lines) > limits.fields:
         raise HeadTooLarge("http2.too_many_headers")
     bodiless = method == b"HEAD" or status == 204 or status == 304
+    if method == b"CONNECT" and status < 300:
+        length = -1  # it frames nothing: RFC 9110 section 9.3.6
     interim = status < 200
     if end:
         if interim or (length > 0 and not bodiless):
