@@ -25,6 +25,8 @@ HEADER = HashPolicy("header", "x-key")
 class Answers(http.server.BaseHTTPRequestHandler):
     protocol_version = "HTTP/1.1"
     timeout = 30
+    wbufsize = 65_536  # head and body in one packet: two would wait for an acknowledgement in between
+    disable_nagle_algorithm = True
 
     def do_GET(self):
         body = "{}:{}".format(*self.server.server_address).encode()
