@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
-from differing import Row
+from differing import Row, words
 from recorder import Reply
+from rows_headers import HOP, TERSE
+from rows_resilience import SHADOW
 from rows_routing import DRAINED
 from running import to
 
@@ -50,6 +52,13 @@ VERSION = {"version": "RFC 9110 section 2.5: a server says its own version; Envo
 UNDEFINED = {"saw.expect": "nobody has defined another expectation; fedgate takes it away, Envoy passes it"}
 EXPECTS = {"interim": "RFC 9110 section 10.1.1: no 100 without a body to wait for, nor to HTTP/1.0"}
 STRICT = {"status": "an answer that two parsers could read differently is 502; Envoy mends it"}
+
+CLOSES = {"answer.connection": "Envoy closes what has asked for a tunnel and has not got one"}
+IGNORES = "RFC 9110 section 7.8: an upgrade that is not known may be passed over"
+PASSED = words(
+    "answer.content-length saws saw.connection saw.upgrade "
+    "saw.at saw.body saw.framing saw.host saw.line saw.x-forwarded-for saw.x-forwarded-proto saw.x-request-id"
+)
 
 ONES = [
     # answers of HTTP/1
@@ -145,8 +154,24 @@ ONES = [
         raw=b"POST /x HTTP/1.0\r\nhost: {host}\r\ncontent-length: 5\r\nexpect: 100-continue\r\n\r\nhello",
         differs={**EXPECTS, **VERSION, "saw.expect": "as for interim"},
     ),
-    answers("half closed after the request", Reply(delay=0.05), raw=H1, half_close=True, probe=False, status=()),
-    answers("half closed after a POST", Reply(delay=0.05), raw=POST + b"\r\nhello", half_close=True, probe=False, status=()),
+    answers(
+        "half closed after the request",
+        Reply(delay=0.05),
+        raw=H1,
+        half_close=True,
+        probe=False,
+        status=(),
+        only=("answers", "status"),
+    ),
+    answers(
+        "half closed after a POST",
+        Reply(delay=0.05),
+        raw=POST + b"\r\nhello",
+        half_close=True,
+        probe=False,
+        status=(),
+        only=("answers", "status"),
+    ),
     answers("HTTP/1.0", Reply(), version="1.0", differs=VERSION),
     answers("HTTP/1.0 kept alive", Reply(), version="1.0", headers=(("Connection", "keep-alive"),), differs=VERSION),
     answers(
@@ -197,6 +222,7 @@ ONES = [
         tunnel=b"hello tunnel",
         status=101,
         needs="upgrades",
+        differs=dict.fromkeys(("answer.connection", "saw.connection"), "fedgate writes it itself"),
     ),
     Row(
         "websocket refused by the workload",
@@ -205,6 +231,7 @@ ONES = [
         replies=(Reply(403, body=b"no"),),
         status=403,
         needs="upgrades",
+        differs=CLOSES,
     ),
     Row(
         "an upgrade to something else",
@@ -212,6 +239,7 @@ ONES = [
         headers=(("Connection", "Upgrade"), ("Upgrade", "irc")),
         status=403,
         needs="upgrades",
+        differs={**CLOSES, "status": IGNORES, "body": IGNORES, **dict.fromkeys(PASSED, IGNORES)},
     ),
     Row(
         "an upgrade to h2c",
@@ -226,6 +254,7 @@ ONES = [
         headers=(("Connection", "Upgrade"), ("Upgrade", "websocket")),
         status=404,
         needs="upgrades",
+        differs=CLOSES,
     ),
     Row(
         "CONNECT",
@@ -234,6 +263,7 @@ ONES = [
         methods=("CONNECT",),
         status=404,
         needs="connect",
+        differs=CLOSES,
     ),
     # workloads that answer badly
     worst("no HTTP", b"220 no web server here\r\n\r\n"),
@@ -293,8 +323,17 @@ ONES = [
 # ------------------------------------------------------------------------------------------------------------------- HTTP/2
 
 
+SIZED = ("saw.content-length", "saw.framing", "saw.transfer-encoding")
+"""Of requests that say no length: fedgate tells it when the body's end came along with the head, Envoy never does."""
+
+LENGTHLESS_HEAD = {"answer.transfer-encoding": "Envoy tells a HEAD chunks where the answer says no length; fedgate nothing"}
+SAYS = {"answer.content-length": "fedgate says that there is no body; over HTTP/2 Envoy leaves that to END_STREAM"}
+
+
 def two(name, *replies, site="echo", **more):
-    return Row(name, site, **{"replies": replies, "protocol": "h2", "needs": "h2", "probe": True} | more)
+    more = {"replies": replies, "protocol": "h2", "needs": "h2", "probe": True} | more
+    more["ignore"] = (*SIZED, *more.get("ignore", ()))
+    return Row(name, site, **more)
 
 
 TWOS = [
@@ -314,21 +353,45 @@ TWOS = [
             two(f"h2 to {site}: several", site=site, times=5, ignore=("saw.at",)),
             two(f"h2 to {site}: headers twice", site=site, headers=(("x-a", "1"), ("x-a", "2"))),
             two(f"h2 to {site}: cookies", site=site, headers=(("cookie", "a=1"), ("cookie", "b=2"))),
-            two(f"h2 to {site}: te: trailers", site=site, headers=(("te", "trailers"),)),
+            two(f"h2 to {site}: te: trailers", site=site, headers=(("te", "trailers"),), differs=HOP),
             two(f"h2 to {site}: set-cookies", Reply(headers=(("set-cookie", "a=1"), ("set-cookie", "b=2"))), site=site),
             two(f"h2 to {site}: a length", site=site, method="POST", body=b"hello", headers=(("content-length", "5"),)),
-            two(f"h2 to {site}: request trailers", site=site, method="POST", body=b"hello", trailers=(("x-sum", "1"),)),
-            two(f"h2 to {site}: answer's trailers", Reply(body=b"x", chunked=True, trailers=(("x-sum", "1"),)), site=site),
-            two(
-                f"h2 to {site}: a workload that resets",
-                Reply(cut="request"),
-                site=site,
-                status=503,
-                ignore=("body", "answer.content-length"),
-            ),
-            two(f"h2 to {site}: a workload that resets in its answer", Reply(cut="body", body=b"x" * 20), site=site),
             two(f"h2 to {site}: expect", site=site, method="POST", body=b"hello", headers=(("expect", "100-continue"),)),
         )
+    ),
+    two("h2 to h2: request trailers", site="two-h", method="POST", body=b"hello", trailers=(("x-sum", "1"),)),
+    two("h2 to h2: answer's trailers", Reply(body=b"x", chunked=True, trailers=(("x-sum", "1"),)), site="two-h"),
+    two(
+        "h2 to h1: request trailers",
+        method="POST",
+        body=b"hello",
+        trailers=(("x-sum", "1"),),
+        differs={"saw.trailer.x-sum": TRAILERS},
+    ),
+    two(
+        "h2 to h1: answer's trailers",
+        Reply(body=b"x", chunked=True, trailers=(("x-sum", "1"),)),
+        differs={"trailer.x-sum": TRAILERS},
+    ),
+    two("h2 to h1: a workload that resets", Reply(cut="request"), site="upgrades", status=503, probe=False, differs=TERSE),
+    two(
+        "h2 to h2: a workload that resets",
+        Reply(cut="request"),
+        site="two-h",
+        status=503,
+        probe=False,
+        needs="reset streams",
+        differs=TERSE,
+    ),
+    two("h2 to h1: a workload that resets in its answer", Reply(cut="body", body=b"x" * 20), site="upgrades", probe=False),
+    two("h2 to h2: a workload that resets in its answer", Reply(cut="body", body=b"x" * 20), site="two-h", probe=False),
+    two(
+        "h2 to h2: a workload that refuses the stream, always",
+        Reply(cut="request", code=7),
+        site="two-h",
+        status=503,
+        probe=False,
+        differs=TERSE,
     ),
     two("h2: an answer in chunks", Reply(body=b"chunks", chunked=True)),
     two("h2: an answer that ends with its connection", Reply(body=b"close", lengthless=True)),
@@ -338,8 +401,8 @@ TWOS = [
         Reply(headers=(("keep-alive", "timeout=5"), ("proxy-connection", "x"), ("upgrade", "h2c"))),
     ),
     two("h2: an answer's names in capitals", Reply(headers=(("X-Capitals", "Yes"),))),
-    two("h2: no route", site="few", path="/none", status=404),
-    two("h2: a redirect", site="redirect", path="/uri?x", status=301),
+    two("h2: no route", site="few", path="/none", status=404, differs=SAYS),
+    two("h2: a redirect", site="redirect", path="/uri?x", status=301, differs=SAYS),
     two("h2: a direct response", site="direct", path="/teapot", status=418),
     two("h2: a rewrite", site="rewrite", path="/api/x?y"),
     two("h2: authority with a port", host="echo.test:8080"),
@@ -348,27 +411,48 @@ TWOS = [
     two("h2: over mutual TLS", over="mtls", differs={"saw.x-forwarded-client-cert.Cert": "as over HTTP/1"}),
     two("h2: many headers", headers=tuple((f"x-{n}", "y" * 100) for n in range(60))),
     two("h2: a timeout", Reply(delay=0.6), site="timeouts", path="/short", status=504, took=(0.19, 1.5)),
-    two("h2: a retry", Reply(503), Reply(200, body=b"ok"), site="retries", path="/5xx", served=("a", "a")),
-    two("h2: a retry of a refused stream", Reply(cut="request", code=7), Reply(200, body=b"ok"), site="two-h", served=("a", "a")),
-    two("h2: a retry of a reset", Reply(cut="request", code=2), Reply(200, body=b"ok"), site="two-retried", served=("a", "a")),
-    two("h2: a retry of 503", Reply(503), Reply(200, body=b"ok"), site="two-retried", served=("a", "a")),
+    two("h2: a retry", Reply(503), Reply(200, body=b"ok"), site="retries", path="/5xx", probe=False, served=("a", "a")),
+    two(
+        "h2: a retry of a refused stream",
+        Reply(cut="request", code=7),
+        Reply(200, body=b"ok"),
+        site="two-h",
+        probe=False,
+        served=("a", "a"),
+    ),
+    two(
+        "h2: a retry of a reset",
+        Reply(cut="request", code=2),
+        Reply(200, body=b"ok"),
+        site="two-retried",
+        probe=False,
+        served=("a", "a"),
+    ),
+    two("h2: a retry of 503", Reply(503), Reply(200, body=b"ok"), site="two-retried", probe=False, served=("a", "a")),
     two(
         "h2: a preflight",
         site="cors",
         method="OPTIONS",
         headers=(("origin", "https://a.example"), ("access-control-request-method", "GET")),
+        differs=SAYS,
     ),
     two("h2: a fault", site="faults", path="/abort", status=418),
-    two("h2: a mirror", site="mirrored", path="/one", seen=2, probe=False),
-    two("h2: no such host", host="unknown.example", status=404),
+    two("h2: a mirror", site="mirrored", path="/one", seen=2, probe=False, differs=SHADOW),
+    two("h2: no such host", host="unknown.example", status=404, differs=SAYS),
     two("h2: path with dots", path="/a/../b"),
     # HTTP/1 to a workload of HTTP/2
     answers("to h2: GET", Reply(), site="two-h", needs="h2"),
     answers("to h2: POST in chunks", Reply(), site="two-h", method="POST", body=b"hello", chunked=True, needs="h2"),
     answers("to h2: a large body", Reply(), site="two-h", method="PUT", body=BODY, needs="h2"),
     answers("to h2: a large answer", Reply(body=BODY), site="two-h", needs="h2"),
-    answers("to h2: an answer without a length", Reply(body=b"x", chunked=True), site="two-h", needs="h2"),
-    answers("to h2: HEAD", Reply(body=b"x"), site="two-h", method="HEAD", needs="h2"),
+    answers(
+        "to h2: an answer without a length",
+        Reply(body=b"x", chunked=True),
+        site="two-h",
+        ignore=("framing", "answer.content-length", "answer.transfer-encoding"),
+        needs="h2",
+    ),
+    answers("to h2: HEAD", Reply(body=b"x"), site="two-h", method="HEAD", needs="h2", differs=LENGTHLESS_HEAD),
     answers("to h2: 204", Reply(204), site="two-h", status=204, needs="h2"),
     answers("to h2: several cookies", Reply(), site="two-h", headers=(("Cookie", "a=1"), ("Cookie", "b=2")), needs="h2"),
     answers(
@@ -403,9 +487,11 @@ def call(name, *replies, path="/pkg.Service/Method", **more):
         "site": "grpc",
         "probe": False,
     } | more
+    more["ignore"] = (*SIZED, *more.get("ignore", ()))
     return Row(name, path=path, **more)
 
 
+PLAIN = {"status": "gRPC is HTTP/2; what comes over HTTP/1 is answered as HTTP"}
 OWN = ("answer.grpc-message",)
 
 CALLS = [
@@ -429,15 +515,27 @@ CALLS = [
     call("gRPC: refused", path="/refused/Method", ignore=OWN),
     call("gRPC: a timeout", Reply(delay=0.6), path="/timeout/Method", took=(0.19, 1.5), ignore=OWN),
     call("gRPC: a deadline of its own", Reply(delay=0.6), headers=(("grpc-timeout", "200m"),), took=(0.19, 1.5), ignore=OWN),
-    call("gRPC: a deadline that is not reached", headers=(("grpc-timeout", "5S"),)),
+    call(
+        "gRPC: a deadline that is not reached",
+        headers=(("grpc-timeout", "5S"),),
+        differs={"saw.grpc-timeout": "Envoy writes it in milliseconds; fedgate as it came"},
+    ),
     call("gRPC: a deadline of nonsense", headers=(("grpc-timeout", "soon"),)),
     call("gRPC: a workload that resets", Reply(cut="request"), ignore=OWN),
     call("gRPC: a workload that resets in its answer", Reply(headers=GRPC, cut="body", body=MESSAGE, chunked=True)),
     call("gRPC: 503 of what speaks no gRPC", Reply(503, body=b"no"), status=503),
-    call("gRPC: to a workload of HTTP/1", Reply(headers=GRPC, body=MESSAGE), path="/one/Method"),
+    call("gRPC: to a workload of HTTP/1", Reply(headers=GRPC, body=MESSAGE), path="/one/Method", differs=HOP),
     call("gRPC: a direct response", path="/direct/Method", ignore=OWN),
     call("gRPC: a redirect", path="/moved/Method", ignore=OWN),
-    call("gRPC: content-type with a codec", headers=(("x", "y"),), protocol="h2", method="POST", path="/none/Method", status=404),
+    call(
+        "gRPC: content-type with a codec",
+        headers=(("x", "y"),),
+        protocol="h2",
+        method="POST",
+        path="/none/Method",
+        status=404,
+        differs=SAYS,
+    ),
     Row(
         "gRPC: over HTTP/1",
         "grpc",
@@ -446,7 +544,8 @@ CALLS = [
         headers=(("content-type", "application/grpc+proto"), ("te", "trailers")),
         body=MESSAGE,
         needs="h2",
-        ignore=OWN,
+        differs=PLAIN,
+        ignore=(*OWN, "answer.connection"),
     ),
     Row(
         "gRPC-Web is no gRPC",

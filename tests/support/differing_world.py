@@ -157,6 +157,8 @@ class World:
         alpn = ("h2",) if row.protocol in ("h2", "grpc", "frames") else ("http/1.1",)
         async with connected(address, self.ports[row.over], context, row.authority.partition(":")[0], alpn) as stream:
             outcome = await exchange(stream, row)
+        if row.half_close:
+            await trio.sleep(0.1)  # what was sent on all the same would else be taken for the next row's
         if row.seen is not None:
             with contextlib.suppress(AssertionError):  # a mirrored copy comes when it comes; or it does not
                 await until(lambda: ready(recorder), lambda seen: len(seen) >= row.seen, within=2.0)

@@ -295,6 +295,8 @@ class _Two:
             line = f"{known.get(':method')} {known.get(':path')} {known.get(':scheme')} {known.get(':authority')}"
             seen = Seen(self.name, self.number, line, [one for one in fields if not one[0].startswith(":")], framing="h2")
             self.open[event.stream_id] = seen, self.recorder.next_reply(seen)
+            if "100-continue" in known.get("expect", "").lower() and not event.stream_ended:
+                self.connection.send_headers(event.stream_id, [(":status", "100")])
             if self.open[event.stream_id][1].early:
                 nursery.start_soon(self.answer, event.stream_id)
         elif isinstance(event, h2.events.DataReceived):
