@@ -10,6 +10,7 @@ not read, a strand of the connection's own drains, and streams that write are to
 
 from __future__ import annotations
 
+import contextlib
 from collections import deque
 from collections.abc import Callable
 from typing import Any
@@ -25,6 +26,7 @@ STALL = 300.0
 
 NO_ERROR, INTERNAL_ERROR, REFUSED_STREAM, CANCEL = 0x0, 0x2, 0x7, 0x8
 
+_FAILED = object()  # in an inbox: nothing comes after this, see `error`
 _READY = b"."  # what `read` says when the inbox has something: the bytes themselves are in the inbox
 
 
@@ -81,12 +83,16 @@ class Http2Stream:
     # ------------------------------------------------------------------------------------------------------- reading
 
     def next_event(self, data: bytes = b"") -> Any:
-        """The next event, None when there is none yet. The bytes given before are credited to the other side."""
+        """The next event, None when there is none yet. The bytes given before are credited to the other side. Raises what ended the
+        stream, after all that came before."""
         if self._taken:
             self.credit()
         if not self.inbox:
             return None
         event = self.inbox.popleft()
+        if event is _FAILED:
+            assert self.error is not None
+            raise self.error
         if type(event) is bytes:
             self._taken = len(event)
         return event
@@ -192,6 +198,7 @@ class Http2Stream:
         """Nothing more comes."""
         self.error = error
         self.over = True
+        self.inbox.append(_FAILED)  # who looks before he waits must see it
         if self.writer is not None:
             self.writer(WRITE)
         elif self.input is not None:
@@ -367,6 +374,14 @@ class Connection:
         self.flush()
 
     # --------------------------------------------------------------------------------------------------------- closing
+
+    def farewell(self) -> None:
+        """Say GOAWAY, if that can be said at once."""
+        stream = self.stream
+        if not stream.closed and not self.draining and stream.unsent is None:
+            self.codec.goaway()
+            with contextlib.suppress(OSError):
+                stream.write(self.codec.pending())
 
     def fail_streams(self, error: Exception) -> None:
         """Every stream is over. Not from inside a strand that has one of them."""

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from gateway.errors import UpstreamProtocolError
 from gateway.native.codec.events import END, ResponseHead
+from gateway.native.codec.fields import Kind
 from gateway.native.codec.http2 import Http2Codec
 from gateway.native.codec.http2_events import Goaway, Pong, Reset
 from gateway.native.http2 import CANCEL, REFUSED_STREAM, Connection, Http2Stream, Unflushed
@@ -24,6 +25,7 @@ from gateway.snapshot import Backend
 if TYPE_CHECKING:
     pass
 
+_LENGTH = int(Kind.CONTENT_LENGTH)
 _BODILESS = frozenset((204, 304))
 _PROTOCOL_ERRORS = frozenset((0x1, 0x3, 0x5, 0x6, 0x9))  # RFC 9113 section 7: what only a broken peer gives as a reason
 _PINGED = b"fedgate!"  # our PING's eight bytes
@@ -73,7 +75,8 @@ class Http2Upstream(Http2Stream):
             if head.length < 0:
                 head.length = -2
             return
-        if head.length < 0 and head.status not in _BODILESS and self.expect != b"HEAD":
+        said = any(field[0] == _LENGTH for field in head.specials)
+        if not said and head.status not in _BODILESS and self.expect != b"HEAD":
             line = b"content-length: %d" % len(head.body)
             head.lines.append(line)
             head.raw = b"%b\r\n%b" % (head.raw, line) if head.raw else line
@@ -254,11 +257,9 @@ class Http2Client(Connection):
     def close(self) -> None:
         """Close it, whatever is going on. Any number of times."""
         if not self.closed:
-            if not self.stream.closed:
-                self.codec.goaway()
-                self.flush()
             self.closed = True
             self.deadline = NEVER
+            self.farewell()
             if self in self.pool.shared:
                 self.pool.shared.remove(self)
             self.record.close()

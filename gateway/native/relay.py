@@ -12,7 +12,7 @@ from gateway.errors import DownstreamClosed, UpstreamProtocolError
 from gateway.native.backend import BackendState
 from gateway.native.codec.events import END, RequestHead, ResponseHead, Trailers
 from gateway.native.host import Host
-from gateway.native.pool import Upstream
+from gateway.native.pool import AttemptFailed, Upstream
 from gateway.native.reactor import DeadlineExceeded, suspend
 from gateway.native.upload import STALL, framed
 from gateway.policy.failure import Failure
@@ -101,7 +101,7 @@ async def stream_answer(x: Exchange, head: RequestHead, response: ResponseHead) 
                     break
                 else:
                     raise OSError("ended in the middle of an answer")
-    except (OSError, UpstreamProtocolError):
+    except (OSError, UpstreamProtocolError, AttemptFailed):
         state.failed(host, x, Failure.RESET, x.strand.reactor.now)
         raise Broken(b"UC", b"upstream_reset_after_response_started{connection_termination}") from None
     if x.upload is not None:

@@ -84,12 +84,16 @@ async def tunnel(x: Exchange, head: RequestHead, response: ResponseHead, upstrea
         x.strand.until(NEVER)
         x.received += counts.received
         x.sent += counts.sent
-    if how is Ended.RESET_BY_B:
+    if how is Ended.WELL:
+        for side in (client, endpoint):
+            if isinstance(side, Http2Tunnel):
+                side.finish()  # the direction that ended last: a socket is told by its close
+    elif how is Ended.RESET_BY_B:
         x.flag, x.detail = b"UC", b"upstream_reset_after_response_started{connection_termination}"
         x.abort()
     elif how is Ended.RESET_BY_A:
         x.flag, x.detail = b"DC", b"downstream_remote_disconnect"
-    elif how is not Ended.WELL:
+    else:
         x.flag, x.detail = (b"SI", b"stream_idle_timeout") if how is Ended.IDLE else (b"DT", b"max_duration_timeout")
     return False
 

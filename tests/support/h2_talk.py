@@ -177,9 +177,8 @@ class Http2Workload:
         if self.context is not None:
             stream = trio.SSLStream(stream, self.context, server_side=True)
         peer = Peer(self, stream)
-        with contextlib.suppress(trio.BrokenResourceError, trio.ClosedResourceError):
-            async with stream:
-                await peer.serve()
+        async with stream:
+            await peer.serve()
 
 
 class Peer:
@@ -200,14 +199,15 @@ class Peer:
 
     async def serve(self):
         if self.workload.settings:
-            self.connection.local_settings.update(self.workload.settings)
+            self.connection.local_settings = h2.settings.Settings(client=False, initial_values=self.workload.settings)
         self.connection.initiate_connection()
         await self.flush()
         async with trio.open_nursery() as nursery:
-            while data := await self.stream.receive_some(65536):
-                for event in self.connection.receive_data(data):
-                    await self._take(event, nursery)
-                await self.flush()
+            with contextlib.suppress(trio.BrokenResourceError, trio.ClosedResourceError, h2.exceptions.ProtocolError):
+                while data := await self.stream.receive_some(65536):
+                    for event in self.connection.receive_data(data):
+                        await self._take(event, nursery)
+                    await self.flush()
             nursery.cancel_scope.cancel()
 
     async def _take(self, event, nursery):
