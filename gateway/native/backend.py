@@ -19,7 +19,7 @@ from discovery.model import Health
 from gateway.engine import BackendStatistics, EndpointStatistics, PriorityMoved, Report
 from gateway.native.accounts import Where, backend_statistics, carrying, endpoint_statistics, where
 from gateway.native.breakers import Breakers
-from gateway.native.elsewhere import next_on_ring, pick_untried
+from gateway.native.elsewhere import Entries, draw, next_on_ring, pick_untried
 from gateway.native.fitness import Fitness
 from gateway.native.host import Host, Waiter
 from gateway.native.limits import Limiter
@@ -32,8 +32,6 @@ from gateway.policy.failure import Failure
 from gateway.policy.retry import excluded_priorities
 from gateway.snapshot import Backend, Balance, LbEndpoint, RetryPolicy
 from gateway.verdicts import Verdict
-
-Entries = list[tuple[float, Callable[[], Host]]]
 
 # A ramp moves in steps of a per cent; the journal wants the movement, not each step.
 _MOVE_REPORTS = 0.25
@@ -159,17 +157,10 @@ class BackendState(Breakers):
             entries = self._entries_without(excluded_priorities([host.priority for host in tried]))
         attempts = policy.host_attempts if policy.previous_hosts else 0
         for attempt in range(attempts + 1):
-            host = self._draw(entries) if hashed is None or key is None else hashed(key, attempt)
+            host = draw(entries, self._random) if hashed is None or key is None else hashed(key, attempt)
             if host not in tried:
                 break
         return host
-
-    def _draw(self, entries: Entries) -> Host | None:
-        point = self._random() * 100.0
-        for bound, choose in entries:
-            if point < bound:
-                return choose()
-        return None
 
     def _entries_without(self, excluded: frozenset[int]) -> Entries:
         """As if those priorities had nobody; as ever when then nobody is left."""
@@ -200,7 +191,8 @@ class BackendState(Breakers):
             self._requests.add(1)
 
     def answered(self, host: Host, waiter: Waiter, status: int, now: float) -> None:
-        """The head of the final answer is here (for gRPC: the HTTP status that its grpc-status stands for)."""
+        """The head of the final answer is here. Of gRPC: `errors.to_http` of its grpc-status, if that is in the head; else 0, and `told`
+        once the trailers are here."""
         began = host.waiting.pop(waiter, None)
         if began is not None:
             host.latencies.record(now - began)
@@ -212,6 +204,11 @@ class BackendState(Breakers):
             self.fitness.answered(host, status, now)
         elif host.tally.faulty or host.asked or host.half_open or host.own or status >= self._suspicious:
             self.fitness.answered(host, status, now)
+
+    def told(self, host: Host, status: int, now: float) -> None:
+        """How an answer ended whose head did not say it: outlier detection counts it now."""
+        host.failures += status >= 500
+        self.fitness.told(host, status, now)
 
     def failed(self, host: Host, waiter: Waiter, failure: Failure, now: float) -> None:
         """The attempt ended without an answer, or broke off in the middle of one. Not for a client that went away."""

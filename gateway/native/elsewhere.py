@@ -1,4 +1,4 @@
-"""The endpoint for another attempt under `immediate`: one that was not tried, wherever it is.
+"""The endpoint for another attempt; under `immediate`: one that was not tried, wherever it is.
 
 Theory of operation. Preferred are the priorities that carry load, in proportion to it; then the others, nearest first. After all of
 them come an endpoint that has long been asked itself without an answer, and a priority of which two endpoints failed this
@@ -9,7 +9,7 @@ once shall not again: one silent endpoint is enough to condemn its priority.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 from gateway.native.fitness import MUTE, Fitness
 from gateway.native.host import Host
@@ -18,7 +18,19 @@ from gateway.policy.balance import Random, picker
 from gateway.policy.retry import ELSEWHERE
 from gateway.snapshot import Balance
 
+Entries = list[tuple[float, Callable[[], Host]]]
+"""(upper bound of its share in 0..100, function that picks)."""
+
 _CONDEMNED = 2
+
+
+def draw(entries: Entries, random: Random) -> Host | None:
+    """As the shares say."""
+    point = random() * 100.0
+    for bound, choose in entries:
+        if point < bound:
+            return choose()
+    return None
 
 
 def pick_untried(spread: Spread, fitness: Fitness, tried: Sequence[Host], now: float, random: Random) -> Host | None:

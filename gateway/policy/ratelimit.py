@@ -46,7 +46,7 @@ class Bucket(NamedTuple):
 
     @classmethod
     def of(cls, limit: RateLimit) -> Bucket:
-        return cls(limit.burst or limit.tokens, limit.tokens / (limit.per_ms * 1e6))
+        return cls(limit.burst or limit.tokens, limit.tokens / (max(1, limit.per_ms) * 1e6))
 
 
 def running(marks: Iterable[Mark], rate: float) -> Mark:
