@@ -194,7 +194,7 @@ class TlsStream(Stream):
 
     spliceable = False
 
-    __slots__ = ("_incoming", "_outgoing", "tls")
+    __slots__ = ("_held", "_incoming", "_outgoing", "tls")
 
     def __init__(
         self,
@@ -215,6 +215,7 @@ class TlsStream(Stream):
         self._recv, self._send = plain._recv, plain._send
         self.input, self.writer, self.unsent = plain.input, None, None
         self.paused, self.closed = plain.paused, plain.closed
+        self._held = 0  # bytes of tickets that wait for the first write
 
     async def handshake(self, strand: Strand) -> None:
         """Complete the handshake. Raises OSError (ssl.SSLError) when it fails; the alert has been sent then, as far as it fits."""
@@ -227,6 +228,10 @@ class TlsStream(Stream):
             except ssl.SSLError:
                 self._flush()
                 raise
+            if done and self.tls.server_side and self.tls.version() == "TLSv1.3":
+                # Only tickets are left to say: they go with the answer, which saves a system call and a segment.
+                self._held = self._outgoing.pending
+                return
             if not self._flush():
                 await self.drain(strand)
             if done:
@@ -285,16 +290,26 @@ class TlsStream(Stream):
 
     def _tell(self) -> None:
         """TLS answers by itself (key update, alert). If there is no room now, it goes out with the next write."""
-        if self.unsent is None:
+        if self.unsent is None and self._outgoing.pending != self._held:
+            self._held = 0
             Stream.write(self, self._outgoing.read())
 
     def write(self, data: bytes) -> bool:
         unsent = self.unsent
+        self._held = 0
         self.tls.write(data)
         data = self._outgoing.read()
         if unsent:
             data = bytes(unsent) + data
         return Stream.write(self, data)
+
+    def say_end(self) -> bool:
+        """Send close_notify and leave the connection open. True if it is sent; False: `drain`, then `Stream.finish`."""
+        with contextlib.suppress(OSError, ValueError):  # wants the other side's close_notify, which we do not wait for
+            self.tls.unwrap()
+        unsent, self.unsent, self._held = self.unsent, None, 0
+        data = bytes(unsent or b"") + self._outgoing.read()
+        return not data or Stream.write(self, data)
 
     def finish(self) -> None:
         if not self.closed and self.unsent is None:

