@@ -56,7 +56,7 @@ class CompiledRoute:
         match = route.match
         self.name = route.name.encode()
         self.stat_prefix = route.stat_prefix.encode()
-        self.prefix: bytes | None = b""  # None: look at path
+        self.prefix: bytes | None = b"/"  # None: look at path. No match of the path is the prefix "/", as Istio writes it for Envoy
         self.path: Test | None = None
         if match.path is not None:
             if match.path.kind is MatchKind.PREFIX and not match.path.ignore_case:
@@ -68,7 +68,8 @@ class CompiledRoute:
         self.connect = method is not None and method.kind is MatchKind.EXACT and method.value == "CONNECT"
         self.tests: list[Matcher] = request_tests(match)
         self._all_tests = [*self.tests, *query_tests(match)]
-        self.only_prefix = self.prefix if not self._all_tests else None  # the fast way: nothing else to look at
+        # The fast way: nothing else to look at. An empty prefix would take CONNECT, too, whose path does not begin with a slash.
+        self.only_prefix = self.prefix or None if not self._all_tests else None
         self.response = Operations(route.response_headers)
         self.cors: Cors | None = None
         self.fault: Faults | None = None
@@ -84,13 +85,16 @@ class CompiledRoute:
                 self.action = Direct(route.action)
 
     def matches(self, request: Request, scheme: bytes, port: int) -> bool:
-        """Whether the route takes this request, which is no CONNECT."""
+        """Whether the route takes this request; a CONNECT never."""
         if self.prefix is not None:
             if not request.path.startswith(self.prefix):
                 return False
         elif self.path is not None and not self.path(request.path):
             return False
-        return all(test(request, scheme, port) for test in self._all_tests)
+        for test in self._all_tests:
+            if not test(request, scheme, port):
+                return False
+        return request.method != b"CONNECT"
 
     def matches_connect(self, request: Request, scheme: bytes, port: int) -> bool:
         """Whether the route takes this CONNECT, which has no path and no query."""
@@ -135,13 +139,12 @@ class RouteTable:
         """The route for a request that came by `scheme` to a listener's `port`; None when there is none.
 
         Of a CONNECT only method, authority, headers, claims and port are looked at, and only routes whose match says method CONNECT
-        take it. An extended CONNECT (RFC 8441) is asked for as the GET that it stands for, as in Envoy."""
+        take it; its `path` is empty or the authority, and begins with no slash. An extended CONNECT (RFC 8441) is asked for as the GET
+        that it stands for, as in Envoy."""
         routes = self._exact.get(request.host)
         if routes is None:
             routes = self._wildcard(request.host)
         if routes is not None:
-            if request.method == b"CONNECT":
-                return next((route for route in routes if route.matches_connect(request, scheme, port)), None)
             path = request.path
             for route in routes:
                 if route.only_prefix is not None:
@@ -149,6 +152,8 @@ class RouteTable:
                         return route
                 elif route.matches(request, scheme, port):
                     return route
+            if request.method == b"CONNECT":
+                return next((route for route in routes if route.matches_connect(request, scheme, port)), None)
         return None
 
     def _wildcard(self, host: bytes) -> list[CompiledRoute] | None:

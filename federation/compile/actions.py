@@ -180,5 +180,6 @@ def _optional(match: matching.StringMatch | None) -> StringMatch | None:
 
 
 def _lowered(headers: Mapping[str, str]) -> tuple[tuple[str, str], ...]:
-    pairs: Iterable[tuple[str, str]] = ((name.lower(), value) for name, value in headers.items())
+    """`%%` is how Istio writes a per cent sign; a lone one was refused when the document was read."""
+    pairs: Iterable[tuple[str, str]] = ((name.lower(), value.replace("%%", "%")) for name, value in headers.items())
     return tuple(sorted(pairs))

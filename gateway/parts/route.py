@@ -38,7 +38,8 @@ class ClaimMatch(msgspec.Struct, frozen=True):
 
 
 class RouteMatch(msgspec.Struct, frozen=True):
-    """All must hold. path None = any. path is matched without the query string; prefix is a raw string prefix (Istio b6)."""
+    """All must hold. path None = any that begins with a slash (so not the `*` of OPTIONS). path is matched without the query string;
+    prefix is a raw string prefix (Istio b6)."""
 
     path: StringMatch | None = None
     method: StringMatch | None = None

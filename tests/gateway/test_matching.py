@@ -164,3 +164,10 @@ def test_connect_is_taken_only_by_routes_that_ask_for_it(matches, name, target):
 
 def test_routes_for_connect_take_nothing_else():
     assert taken(RouteMatch(method=CONNECT), RouteMatch(), head=Head()) == "r1"
+
+
+def test_the_star_of_options_is_no_path():
+    star = Head(method=b"OPTIONS", target=b"*")
+    assert taken(RouteMatch(), RouteMatch(path=StringMatch(PREFIX, "/")), head=star) is None
+    assert taken(RouteMatch(), RouteMatch(path=StringMatch(PREFIX, "")), head=star) == "r1"
+    assert taken(RouteMatch(), RouteMatch(path=StringMatch(EXACT, "*")), head=star) == "r1"

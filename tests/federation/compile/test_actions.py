@@ -6,18 +6,22 @@ import pytest
 
 from federation.compile.actions import (
     catches_all,
+    cors,
     direct_response,
+    fault,
     header_operations,
     redirect,
     retry_policy,
     route_match,
     string_match,
 )
+from federation.resources.cors_policy import CorsPolicy
 from federation.resources.header import HeaderOperations as WrittenOperations
+from federation.resources.injection import HTTPFaultInjection
 from federation.resources.match import HTTPMatchRequest
 from federation.resources.match import StringMatch as WrittenMatch
 from federation.resources.route import HTTPDirectResponse, HTTPRedirect, HTTPRetry
-from gateway.snapshot import DirectResponse, HeaderOperations, MatchKind, Redirect, RetryPolicy, StringMatch
+from gateway.snapshot import Cors, DirectResponse, Fault, HeaderOperations, MatchKind, Redirect, RetryPolicy, StringMatch
 
 
 @pytest.mark.parametrize(
@@ -43,6 +47,7 @@ def test_string_matches(written: dict[str, str], ignore: bool, made: StringMatch
         ({"uri": {"prefix": "/a"}}, False),
         ({"uri": {"prefix": "/"}, "headers": {"x": {}}}, False),
         ({"method": {"exact": "GET"}}, False),
+        ({"headers": {"@request.auth.claims.sub": {"exact": "a"}}}, False),
     ],
 )
 def test_catch_alls(written: dict[str, object], all_of_it: bool) -> None:
@@ -52,6 +57,44 @@ def test_catch_alls(written: dict[str, object], all_of_it: bool) -> None:
 def test_header_names_are_lower_case_and_in_one_order() -> None:
     written = WrittenOperations(set={"X-B": "1", "X-A": "2"}, add={"X-C": "3"}, remove=("X-D",))
     assert header_operations(written) == HeaderOperations((("x-a", "2"), ("x-b", "1")), (("x-c", "3"),), ("x-d",))
+
+
+def test_two_levels_are_one_as_istio_writes_them() -> None:
+    route = WrittenOperations(set={"x": "r", "y": "r", "Host": "r"}, add={"z": "r"}, remove=("a",))
+    destination = WrittenOperations(set={"X": "d", "host": "d"}, add={"z": "d"}, remove=("A", "b"))
+    assert header_operations(route, destination) == HeaderOperations(
+        set=(("host", "r"), ("x", "d"), ("y", "r")), add=(("z", "r"), ("z", "d")), remove=("a", "b")
+    )
+
+
+def test_a_per_cent_sign_is_written_twice() -> None:
+    assert header_operations(WrittenOperations(set={"x": "5%%"})).set == (("x", "5%"),)
+
+
+@pytest.mark.parametrize(
+    ("written", "made"),
+    [
+        ({"delay": {"fixedDelay": "2s", "percentage": {"value": 0.5}}}, Fault(delay_ms=2000, delay_share=5000)),
+        ({"delay": {"fixedDelay": "2s", "percent": 5}}, Fault(delay_ms=2000, delay_share=50_000)),
+        ({"delay": {"fixedDelay": "2s"}}, None),
+        ({"delay": {"percentage": {"value": 100}}}, None),
+        ({"abort": {"httpStatus": 503, "percentage": {"value": 100}}}, Fault(abort_status=503, abort_share=1_000_000)),
+        ({"abort": {"grpcStatus": "OK", "percentage": {"value": 1}}}, Fault(abort_grpc=0, abort_share=10_000)),
+        ({"abort": {"httpStatus": 503}}, None),
+        (
+            {"abort": {"httpStatus": 503}, "delay": {"fixedDelay": "1ms", "percentage": {"value": 100}}},
+            Fault(delay_ms=1, delay_share=1_000_000, abort_status=503),
+        ),
+    ],
+)
+def test_faults(written: dict[str, object], made: Fault | None) -> None:
+    assert fault(HTTPFaultInjection.model_validate(written)) == made
+
+
+def test_cors_says_only_what_is_written() -> None:
+    assert cors(CorsPolicy()) == Cors()
+    made = cors(CorsPolicy.model_validate({"allowOrigin": ["a"], "maxAge": "10s", "unmatchedPreflights": "IGNORE"}))
+    assert made == Cors((StringMatch(MatchKind.EXACT, "a"),), max_age_ms=10_000, forward_unmatched=False)
 
 
 def test_redirects() -> None:

@@ -143,3 +143,14 @@ def test_two_gateways_on_one_port_share_a_table() -> None:
     of = compiled(GATEWAY % ("a.example.com", "a.example.com, b.example.com") + "---" + second.replace("edge/edge", "edge/two"))
     assert set(domains(of, "http.80")) == {"a.example.com:80", "b.example.com:80", "unknown:80"}
     assert [each.reason for each in of.findings] == ["HostNotInGateway"]  # v's b is not in v's own gateway
+
+
+def test_a_name_that_only_relays_know_has_no_http_on_mesh() -> None:
+    of = compiled("""
+apiVersion: networking.istio.io/v1
+kind: VirtualService
+metadata: {name: v, namespace: shop}
+spec: {hosts: [db.example.com], tcp: [{route: [{destination: {host: db.example.com}}]}]}
+""")
+    assert not [name for name in of.snapshot.parts if "db.example.com" in name]
+    assert [each.reason for each in of.findings] == ["NoTcpOnMesh"]

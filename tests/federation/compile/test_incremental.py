@@ -30,7 +30,10 @@ kind: Gateway
 metadata: {name: edge, namespace: shop}
 spec:
   selector: {}
-  servers: [{port: {number: 8080, name: http, protocol: HTTP}, hosts: ['*']}]
+  servers:
+    - {port: {number: 8080, name: http, protocol: HTTP}, hosts: ['*']}
+    - {port: {number: 5000, name: tcp, protocol: TCP}, hosts: ['*']}
+    - {port: {number: 5443, name: tls, protocol: TLS}, hosts: ['*.example.com'], tls: {mode: PASSTHROUGH}}
 ---
 apiVersion: networking.istio.io/v1
 kind: VirtualService
@@ -49,6 +52,15 @@ metadata: {name: inside, namespace: shop}
 spec:
   hosts: [a, named.example.com, '*.example.com']
   http: [{route: [{destination: {host: b, port: {number: 8080}}, weight: 1}, {destination: {host: a, subset: v1}, weight: 1}]}]
+---
+apiVersion: networking.istio.io/v1
+kind: VirtualService
+metadata: {name: relayed, namespace: shop}
+spec:
+  hosts: [relayed.example.com]
+  gateways: [edge]
+  tcp: [{route: [{destination: {host: a}, weight: 1}, {destination: {host: c.example.com}, weight: 2}]}]
+  tls: [{match: [{sniHosts: [relayed.example.com]}], route: [{destination: {host: b, subset: v1}}]}]
 ---
 apiVersion: networking.istio.io/v1
 kind: DestinationRule
@@ -128,3 +140,18 @@ def test_what_is_not_touched_stays_the_same_object() -> None:
 def test_a_change_that_is_none_changes_nothing() -> None:
     made = compile_all(BASE)
     assert recompile(made, BASE, HOSTS).snapshot.parts == made.snapshot.parts
+
+
+def test_listeners_are_made_again_only_when_a_relayed_services_ports_change() -> None:
+    name = "a.shop.svc.cluster.local"
+    service = Service(name, "shop", (Port(3306, "db", Protocol.TCP),), (Endpoint("10.0.0.1", (("db", 3306),)),))
+    first = compile_all(dataclasses.replace(BASE, services={name: service}))
+    more = msgspec.structs.replace(service, endpoints=(*service.endpoints, Endpoint("10.0.0.2", (("db", 3306),))))
+    second = recompile(first, dataclasses.replace(BASE, services={name: more}), [name])
+    assert second.listening is first.listening
+    assert len(second.snapshot.endpoints(f"outbound|3306||{name}")) == 2
+    moved = msgspec.structs.replace(more, ports=(Port(3307, "db", Protocol.TCP),))
+    third = recompile(second, dataclasses.replace(BASE, services={name: moved}), [name])
+    assert third.listening is not second.listening
+    assert f"backend/outbound|3307||{name}" in third.snapshot.parts
+    assert f"backend/outbound|3306||{name}" not in third.snapshot.parts

@@ -6,7 +6,7 @@ import pytest
 from compiling import compiled
 
 from federation.compile.whole import Compiled
-from gateway.snapshot import Forward, Route, VirtualHost
+from gateway.snapshot import ClaimMatch, Forward, MatchKind, Mirror, Route, StringMatch, VirtualHost
 
 SERVICES = """
 apiVersion: v1
@@ -102,3 +102,58 @@ def test_gateways_ports_and_sources_are_decided_by_the_table() -> None:
 def test_names_for_the_log() -> None:
     of = made("name: api\n      match: [{name: v1}, {uri: {prefix: /x}}]\n      route: [{destination: {host: web}}]")
     assert [route.name for route in routes(of)] == ["api.v1", "api"]
+
+
+def only(of: Compiled) -> tuple[Route, Forward]:
+    (route,) = routes(of)
+    assert isinstance(route.action, Forward)
+    return route, route.action
+
+
+@pytest.mark.parametrize("fault", ["abort: {httpStatus: 500, percentage: {value: 1}}", "abort: {httpStatus: 500}"])
+def test_with_a_fault_neither_timeout_nor_retries_hold(fault: str) -> None:
+    """Trap 5."""
+    body = "route: [{destination: {host: web}}]\n      timeout: 1s\n      retries: {attempts: 5}"
+    plain, faulty = only(made(body))[1], only(made(f"{body}\n      fault: {{{fault}}}"))[1]
+    assert plain.retry is not None
+    assert (plain.timeout_ms, plain.retry.attempts) == (1000, 5)
+    assert (faulty.timeout_ms, faulty.retry) == (0, None)
+
+
+def test_mirrors_have_backends_of_their_own() -> None:
+    of = made(
+        "route: [{destination: {host: web}}]\n      mirror: {host: many, port: {number: 8080}}\n      mirrorPercentage: {value: 10}"
+    )
+    (mirror,) = only(of)[1].mirrors
+    assert mirror == Mirror("outbound|8080||many.shop.svc.cluster.local", 100_000)
+    assert f"backend/{mirror.backend}" in of.snapshot.parts
+    lost = made("route: [{destination: {host: web}}]\n      mirror: {host: gone}")
+    assert [each.path for each in lost.findings if not each.warning] == ["spec.http[0].mirror.host"]
+    assert "copies are thrown away" in str(lost.findings[0])
+
+
+def test_a_single_destinations_headers_are_the_routes() -> None:
+    of = made(
+        "route: [{destination: {host: web}, headers: {request: {set: {x: d}}}}]\n      headers: {request: {set: {x: r, y: r}}}"
+    )
+    route, forward = only(of)
+    assert route.request_headers.set == (("x", "d"), ("y", "r"))
+    assert not forward.splits[0].request_headers
+
+
+def test_filters_stay_with_routes_that_send_on() -> None:
+    cors = "corsPolicy: {allowOrigins: [{exact: a}]}"
+    assert only(made(f"route: [{{destination: {{host: web}}}}]\n      {cors}"))[0].cors is not None
+    (moved,) = routes(made(f"redirect: {{uri: /x}}\n      {cors}"))
+    assert moved.cors is None
+
+
+def test_claims_are_warned_about_until_somebody_verifies_them() -> None:
+    head, _, tail = SERVICES.partition("gateways: [edge/edge, mesh]")
+    text = (head + "gateways: [edge/edge]" + tail) % (
+        80,
+        "match: [{headers: {'@request.auth.claims.sub': {}}}]\n      redirect: {uri: /x}",
+    )
+    of = compiled(text)
+    assert [(each.reason, each.warning) for each in of.findings] == [("NoVerifiedClaims", True)]
+    assert routes(of)[0].match.claims == (ClaimMatch(("sub",), StringMatch(MatchKind.PRESENT)),)
