@@ -14,6 +14,7 @@ stops its way only, until what it has still said is read: a server may answer an
 
 from __future__ import annotations
 
+import contextlib
 import enum
 import ssl
 from typing import Protocol
@@ -132,7 +133,7 @@ class _Pair:
 
 
 class _Way:
-    """One direction. done: nothing more is read of its source."""
+    """One direction. done: nothing more is read of its source. passed: its target knows that."""
 
     __slots__ = (
         "_blames",
@@ -145,6 +146,7 @@ class _Way:
         "done",
         "moved",
         "other",
+        "passed",
         "source",
         "splices",
         "target",
@@ -157,7 +159,7 @@ class _Way:
         self._pair, self.source, self.target, self._blames = pair, source, target, blames
         self.splices = source.spliceable and target.spliceable
         self.moved = 0
-        self.done = self._ended = self._ragged = self._room_asked = False
+        self.done = self.passed = self._ended = self._ragged = self._room_asked = False
         self._pipe: Pipe | None = None
         self._drainer: Strand | None = None
 
@@ -297,24 +299,48 @@ class _Way:
         """The source has said all."""
         self.done = True
         self._release()
-        if self.other.done:
+        target = self.target
+        if isinstance(target, TlsStream) and not self._ragged:
+            # The end of TLS is a message too, and may find no room; were it cut off, all that came before would seem cut off.
+            try:
+                if not target.say_end():
+                    self.source.pause()
+                    self._drainer = self._pair.strand.reactor.spawn(self._drain_end, name="tunnel.drain")
+                    return
+            except OSError:
+                pass  # it is gone; reading from it will tell
+        self._pass_on()
+
+    async def _drain_end(self, strand: Strand) -> None:
+        with contextlib.suppress(OSError):
+            await self.target.drain(strand)
+        self._drainer = None
+        self._pass_on()
+        if self._pair.over is not None:
+            strand.reactor.soon(self._pair.wake)
+
+    def _pass_on(self) -> None:
+        """All that the source has said is sent: so is its end."""
+        self.passed = True
+        if self.other.passed:
             self._pair.end(Ended.WELL)
             return
         self.source.pause()
-        if self._ragged and isinstance(self.target, TlsStream):
-            Stream.finish(self.target)
+        target = self.target
+        if isinstance(target, Stream):
+            Stream.finish(target)
         else:
-            self.target.finish()
+            target.finish()
 
     def _refused(self) -> None:
         """The target takes nothing more. What it has still said is worth reading; that will also tell how it ended."""
-        self.done = True
+        self.done = self.passed = True
         self.source.pause()
         self._release()
         other = self.other
-        if other.done:
+        if other.passed:
             self._pair.end(self._blames[1])
-        else:
+        elif not other.done:
             other._look()
 
     def _look(self) -> None:

@@ -281,7 +281,9 @@ def test_cancelled_it_leaves_nothing(amount):
 
 
 class Client:
-    """A TLS client on a non-blocking socket."""
+    """A TLS client on a non-blocking socket. chunk: bytes that it reads at a time."""
+
+    chunk = 1 << 20
 
     def __init__(self, sock, context):
         self.sock, self._in, self._out = sock, ssl.MemoryBIO(), ssl.MemoryBIO()
@@ -298,7 +300,7 @@ class Client:
                 self.sock.sendall(self._out.read())
                 self.sock.setblocking(False)
             try:
-                if data := self.sock.recv(1 << 20):
+                if data := self.sock.recv(self.chunk):
                     self._in.write(data)
                 else:
                     self._in.write_eof()
@@ -369,3 +371,23 @@ def test_back_pressure_over_tls(secure):
         if len(got) == len(data):
             break
     assert bytes(got) == data
+
+
+@pytest.mark.parametrize("more", range(0, 8000, 1000))
+def test_a_slow_reader_over_tls_gets_a_whole_end(secure, more):
+    """The server has ended before the client reads: close_notify finds no room, and must not be lost for it."""
+    desk, client = secure
+    desk._a.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 4096)
+    data = os.urandom(100_000 + more)
+    desk.server.send(data)
+    desk.server.shutdown(socket.SHUT_WR)
+    client.chunk = 1500
+    got, piece = bytearray(), None
+    for _ in range(1000):
+        desk.turn(1)
+        piece = client.step(client.tls.read, 16_384)
+        if piece == b"":
+            break
+        got += piece or b""
+    assert bytes(got) == data
+    assert piece == b"", "close_notify came"
