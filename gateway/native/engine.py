@@ -121,7 +121,7 @@ class NativeEngine:
             for state in self._upstreams.states.values():
                 for host in state.hosts.values():
                     if host.pool is not None:
-                        host.pool.close()
+                        host.pool.end()
             self._observer.close()
             self._report_all()
 

@@ -399,11 +399,12 @@ class Exchange:
             return False
         if self.given is not None:
             self.give_up()
+        if isinstance(error, BadRequest | RequestTimeout):
+            head.keep_alive = False
         headers = error.headers
         if self.context.inbound is not None and error.flag in ("UH", "UF", "UO") and not self.exposed:
             headers += (UNSENT + b": 1",)
-        keep = await self.reply(head, error.status, error.body, self._headers(headers, error.body), error.grpc)
-        return keep and not isinstance(error, BadRequest | RequestTimeout)
+        return await self.reply(head, error.status, error.body, self._headers(headers, error.body), error.grpc)
 
     # --------------------------------------------------------------------------------------------------- interruptions
 

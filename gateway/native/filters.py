@@ -1,4 +1,4 @@
-"""What happens to some requests between their route and their backend, in this order: CORS, faults; then, once a backend is chosen: rate
+"""What happens to some requests between their route and their backend, in this order: faults, CORS; then, once a backend is chosen: rate
 limits, deadlines that the request itself brings, the hash of consistent hashing. Nothing of it is touched by requests without.
 
 The decisions are `policy/*`; this waits, answers and raises for them.
@@ -27,9 +27,16 @@ _MOST_HASH_KEYS = 4096
 
 
 async def before_routing_on(x: Exchange, head: RequestHead, route: CompiledRoute) -> bool | None:
-    """CORS and faults of a route. None: go on; otherwise the request has been answered, and this is whether the client's connection can
+    """Faults, then CORS, as istiod orders them. None: go on; otherwise the request has been answered, and this is whether the client's connection can
     carry another. Raises FaultAborted, OSError, DeadlineExceeded."""
     x.unusual = True
+    if route.fault is not None:
+        delay, status, grpc = route.fault.draw(x.runtime.random)
+        if delay:
+            await _wait(x, delay)
+            x.flag = b"DI"
+        if status or grpc >= 0:
+            raise FaultAborted(status, grpc)
     if route.cors is not None:
         lines = route.cors.preflight(head)
         if lines is not None:
@@ -39,13 +46,6 @@ async def before_routing_on(x: Exchange, head: RequestHead, route: CompiledRoute
         lines = route.cors.response_lines(head)
         if lines:
             x.cors = (frozenset(route.cors.replaces), lines)
-    if route.fault is not None:
-        delay, status, grpc = route.fault.draw(x.runtime.random)
-        if delay:
-            await _wait(x, delay)
-            x.flag = b"DI"
-        if status or grpc >= 0:
-            raise FaultAborted(status, grpc)
     return None
 
 

@@ -267,11 +267,10 @@ async def _interim(x: Exchange, head: RequestHead, upstream: Upstream, response:
         upstream.interim += 1
         if upstream.interim > _INTERIM:
             raise UpstreamProtocolError
-        if current.status != 100 or head.expect:
-            try:
-                await x.interim(head, current)
-            except OSError:
-                raise DownstreamClosed from None
+        try:
+            await x.interim(head, current)
+        except OSError:
+            raise DownstreamClosed from None
         event = codec.next_event()
         assert event is None or isinstance(event, ResponseHead)
         current = event
@@ -287,6 +286,8 @@ def _is_stale(x: Exchange, head: RequestHead, failed: Exception) -> bool:
     unsent = isinstance(failed, AttemptFailed) and failed.stale
     upstream = x.upstream
     ended = isinstance(failed, OSError) and upstream is not None and upstream.requests > 1 and not upstream.codec.buffer
+    if isinstance(upstream, Http2Upstream) and not upstream.connection.closed:
+        ended = False  # this stream only: the endpoint's doing
     if not (unsent or ended) or x.stale_once:
         return False
     if not (unsent or head.method in _IDEMPOTENT) or not (x.body is None or x.body.held):

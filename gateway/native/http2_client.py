@@ -131,6 +131,7 @@ class Http2Client(Connection):
         self.born = self.heard = self.reactor.now
         self.deadline = self.armed = NEVER
         self._pinged = False
+        self.pool.multiplexed.add(self)
         self.stream.listen(self.readable)
         self.stream.resume()
         self.schedule()
@@ -262,6 +263,7 @@ class Http2Client(Connection):
             self.farewell()
             if self in self.pool.shared:
                 self.pool.shared.remove(self)
+            self.pool.multiplexed.discard(self)
             self.record.close()
 
 

@@ -56,13 +56,14 @@ class Pool(list["Upstream"]):
     it. only_http1: what TLS agreed on with this endpoint. line: who waits because no more connections may be opened.
     """
 
-    __slots__ = ("closed", "connecting", "line", "only_http1", "opened", "shared", "waiting")
+    __slots__ = ("closed", "connecting", "line", "multiplexed", "only_http1", "opened", "shared", "waiting")
 
     def __init__(self) -> None:
         super().__init__()
         self.opened = 0
         self.closed = self.connecting = self.only_http1 = False
         self.shared: list[Any] = []
+        self.multiplexed: set[Any] = set()  # all of HTTP/2, those too that take no more requests
         self.waiting: list[Strand] = []
         self.line: Line[Upstream] | None = None
 
@@ -80,6 +81,12 @@ class Pool(list["Upstream"]):
             upstream.close()
         for connection in list(self.shared):
             connection.leave()
+
+    def end(self) -> None:
+        """The worker ends: close everything that is idle or shared, at once."""
+        self.close()
+        for connection in list(self.multiplexed):
+            connection.close()
 
 
 class Upstream:

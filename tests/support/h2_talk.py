@@ -217,7 +217,7 @@ class Peer:
             workload.heads.append(head)
             self.requests[event.stream_id] = [head, b""]
             if workload.early is not None:
-                nursery.start_soon(workload.early, self, event.stream_id, head)
+                nursery.start_soon(self._do, workload.early, event.stream_id, head)
         elif isinstance(event, h2.events.DataReceived):
             self.requests[event.stream_id][1] += event.data
             self.connection.acknowledge_received_data(event.flow_controlled_length, event.stream_id)
@@ -226,13 +226,17 @@ class Peer:
         elif isinstance(event, h2.events.StreamEnded):
             head, body = self.requests[event.stream_id]
             workload.bodies.append(body)
-            nursery.start_soon(workload.answer, self, event.stream_id, head, body)
+            nursery.start_soon(self._do, workload.answer, event.stream_id, head, body)
         elif isinstance(event, h2.events.StreamReset):
             workload.resets.append((event.stream_id, event.error_code))
         elif isinstance(event, h2.events.WindowUpdated):
             self.window.set()
         workload.changed.set()
         workload.changed = trio.Event()
+
+    async def _do(self, function, sid, *what):
+        with contextlib.suppress(h2.exceptions.StreamClosedError, trio.BrokenResourceError, trio.ClosedResourceError):
+            await function(self, sid, *what)
 
     async def send(self, sid, data, *, end=False):
         while data:
