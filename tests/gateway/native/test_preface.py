@@ -150,7 +150,7 @@ def test_a_post_that_breaks_off_is_no_end(reactor, pair, says):
     pair[1].close()
     if says == b"3\r\nab":
         assert carrier.read() == b"ab"
-    with pytest.raises(OSError, match="in the middle|protocol_error"):
+    with pytest.raises(OSError, match=r"in the middle|protocol_error"):
         carrier.read()
 
 
