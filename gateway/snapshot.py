@@ -319,9 +319,10 @@ def _route_faults(name: str, host: VirtualHost, snapshot: Snapshot) -> list[str]
             continue
         if sum(split.weight for split in route.action.splits) <= 0:
             faults.append(f"{name}.routes[{index}]: weights sum to 0")
+        named = [*(split.backend for split in route.action.splits), *(mirror.backend for mirror in route.action.mirrors)]
         faults += [
-            f"{name}.routes[{index}]: backend {split.backend!r} does not exist"
-            for split in (*route.action.splits, *route.action.mirrors)
-            if f"backend/{split.backend}" not in snapshot.parts
+            f"{name}.routes[{index}]: backend {backend!r} does not exist"
+            for backend in named
+            if f"backend/{backend}" not in snapshot.parts
         ]
     return faults

@@ -18,12 +18,15 @@ from gateway.snapshot import (
     LbEndpoint,
     Listener,
     ListenerKind,
+    Mirror,
     Node,
     Part,
     Route,
     RouteMatch,
     Snapshot,
     Split,
+    TcpRoute,
+    TcpSplit,
     VirtualHost,
     part_name,
     validate,
@@ -106,6 +109,10 @@ def test_a_good_snapshot_has_no_faults() -> None:
     assert validate(Snapshot.of(GOOD)) == []
 
 
+def relaying(*splits: TcpSplit) -> Listener:
+    return Listener("0.0.0.0", 9, ListenerKind.GATEWAY, (FilterChain("c", tcp=(TcpRoute("r", splits),)),))
+
+
 @pytest.mark.parametrize(
     ("bad", "fault"),
     [
@@ -123,6 +130,12 @@ def test_a_good_snapshot_has_no_faults() -> None:
             VirtualHost(table="t", name="v", domains=("*",), routes=(Route("r", RouteMatch(), Forward(splits=(Split("a", 0),))),)),
             "sum to 0",
         ),
+        (
+            VirtualHost("t", "h", ("*",), (Route("r", RouteMatch(), Forward((Split("a"),), mirrors=(Mirror("nope"),))),)),
+            "backend 'nope' does not exist",
+        ),
+        (relaying(TcpSplit("nope")), "chain c relays to backend 'nope', which does not exist"),
+        (relaying(TcpSplit("a", 0)), "weights of route 'r' of chain c sum to 0"),
         (EndpointSet(backend="nope", endpoints=()), "does not exist"),
         (EndpointSet(backend="a", endpoints=(LbEndpoint("1", "a", 1), LbEndpoint("1", "b", 1))), "one id"),
         (Backend(name="a", host="a", port=80, overprovisioning=99), "under 100"),
