@@ -204,13 +204,17 @@ async def one_echo(client, body):
     assert (talk.status, talk.body) == (200, body)
 
 
+async def nothing(peer, sid, head, body):
+    """No answer."""
+
+
 async def refusing(peer, sid, head):
     peer.connection.reset_stream(sid, h2.errors.ErrorCodes.REFUSED_STREAM)
     await peer.flush()
 
 
 async def test_a_refused_stream_goes_to_another_endpoint_even_a_post():
-    bad, good = Http2Workload(early=refusing), Http2Workload()
+    bad, good = Http2Workload(nothing, early=refusing), Http2Workload()
     async with running(*parts(bad, good), workloads=[bad, good]) as gateway, Client.to(gateway.port) as client:
         for _ in range(10):
             talk = await client.ask(b"x", method="POST")
@@ -251,10 +255,7 @@ async def test_a_reset_in_the_middle_of_an_answer_is_passed_on():
 
 
 async def test_a_client_that_leaves_is_told_to_the_endpoint():
-    async def never(peer, sid, head, body):
-        """No answer."""
-
-    workload = Http2Workload(never)
+    workload = Http2Workload(nothing)
     async with running(*parts(workload), workloads=[workload]) as gateway:
         async with await gateway.connect() as stream:
             await stream.send_all(b"GET / HTTP/1.1\r\nHost: a.test\r\n\r\n")
