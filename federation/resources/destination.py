@@ -18,14 +18,15 @@ class PortSelector(Message):
 
 
 class Destination(Message):
-    """host: a full name, or a short one of the document's namespace."""
+    """host: a full name, or a short one of the document's namespace; `*.suffix` for a service that has such a name."""
 
     host: str
     subset: str = ""
     port: PortSelector | None = None
 
     def faults(self) -> Iterator[Fault]:
-        yield from fault(("host",), host_fault(self.host, wildcard=False))
+        everything = "`*` is everything and no destination; a wildcard here is a service's own name, such as *.example.com"
+        yield from fault(("host",), everything if self.host == "*" else host_fault(self.host))
         if self.subset and not is_label(self.subset):
             yield Fault(("subset",), f"`{self.subset[:80]}` is no subset name; use letters, digits and `-`, 63 at most")
 
