@@ -101,7 +101,7 @@ def test_the_table_after_c5_holds_the_newest():
     decoder = Decoder(allowed)
     for block in blocks:
         decoder.decode(bytes.fromhex(block))
-    assert [entry[1] for entry in decoder._table] == [b"date: " + D22, b"content-encoding: gzip", b"set-cookie: " + COOKIE]
+    assert [entry[1] for entry in decoder._entries[62:]][::-1] == [b"date: " + D22, b"content-encoding: gzip", b"set-cookie: " + COOKIE]
 
 
 names = st.sampled_from([b"accept", b"x-a", b"cookie", b"user-agent", b"authorization", b"x-request-id", b"n" * 130, b"etag"])
@@ -125,7 +125,7 @@ def test_what_the_library_coded(blocks, huffman):
         )
         assert pairs(decoder.decode(coded)) == meant([(name, value) for name, value, _ in block])
         assert decoder._size == encoder.header_table._current_size
-        assert len(decoder._table) == len(encoder.header_table.dynamic_entries)
+        assert len(decoder._entries) - 62 == len(encoder.header_table.dynamic_entries)
 
 
 @given(block=st.binary(max_size=60), more=st.binary(max_size=60))
@@ -193,7 +193,7 @@ def test_an_entry_larger_than_the_table_empties_it():
     decoder.decode(b"\x40\x01a\x01b")
     lines, _ = decoder.decode(b"\x40\x01c" + b"\x7f\x81\x20" + b"x" * 4224)
     assert lines == [b"c: " + b"x" * 4224]
-    assert decoder._table == []
+    assert len(decoder._entries) == 62
     assert decoder._size == 0
 
 
@@ -264,7 +264,7 @@ def test_ever_new_literals_push_out_old_ones_but_not_those_in_use():
     memo = hpack._Literals()
     used = hpack_lines.literal(b":path", b"/used")
     first = memo[used]
-    for number in range(20_000):
+    for number in range(40_000):
         memo[hpack_lines.literal(b":path", b"/%d" % number)]
         if number % 1000 == 0:
             assert memo[used] is first
