@@ -5,7 +5,7 @@ from __future__ import annotations
 from compiling import compiled
 
 from federation.compile.whole import Compiled
-from gateway.snapshot import Backend, Inbound, UpstreamTlsMode, validate
+from gateway.snapshot import Backend, Http2, Inbound, UpstreamTlsMode, validate
 
 WEB = "web.shop.svc.cluster.local"
 SERVICE = """
@@ -148,3 +148,74 @@ def test_tls_of_each_mode() -> None:
     assert istio is not None
     assert istio.bundles == (("east.example.com", "the gateway's roots"),)
     assert backend(made(SERVICE, RULE % (TLS % "mode: DISABLE"))).tls is None
+
+
+PLACES = """
+apiVersion: networking.istio.io/v1
+kind: ServiceEntry
+metadata: {name: web, namespace: shop}
+spec:
+  hosts: [web.shop.svc.cluster.local]
+  resolution: STATIC
+  ports: [{number: 80, name: http, protocol: HTTP}, {number: 90, name: grpc, protocol: GRPC}]
+  endpoints:
+    - {address: 10.0.0.1, locality: r1/z1}
+    - {address: 10.0.0.2, locality: r1/z2}
+    - {address: 10.0.0.3, locality: r2/z1}
+"""
+
+
+def balanced(balancer: str, more: str = "") -> str:
+    return (
+        RULE.replace("  subsets: [{name: v1, labels: {version: v1}}]", f"  trafficPolicy: {{loadBalancer: {{{balancer}}}{more}}}")
+        % ""
+    )
+
+
+def test_distribute_leaves_out_what_it_does_not_name() -> None:
+    rule = balanced("localityLbSetting: {distribute: [{from: '*', to: {r1/z1: 90, r1/z2: 10}}]}")
+    of = made(PLACES, rule, ROUTE.replace(", subset: v1", ""))
+    backend = of.snapshot.parts[f"backend/outbound|80||{WEB}"]
+    assert isinstance(backend, Backend)
+    assert backend.locality_weights == (("r1/z1", 90), ("r1/z2", 10))
+    endpoints = of.snapshot.endpoints(f"outbound|80||{WEB}")
+    assert [(each.address, each.priority) for each in endpoints] == [("10.0.0.1", 0), ("10.0.0.2", 0)]
+
+
+def test_zone_aware_knows_its_own_zone() -> None:
+    of = made(PLACES, balanced("zoneAwareLbSetting: {minClusterSize: 2}"), ROUTE.replace(", subset: v1", ""))
+    backend = of.snapshot.parts[f"backend/outbound|80||{WEB}"]
+    assert isinstance(backend, Backend)
+    assert (backend.zone_aware, backend.zone) == (2, str(of.setting.place.locality))
+
+
+def test_ports_of_grpc_are_spoken_to_in_http2_and_offer_it_over_tls() -> None:
+    rule = balanced("simple: RANDOM", ", tls: {mode: SIMPLE, sni: x.example}")
+    route = ROUTE.replace("host: web, subset: v1", "host: web, port: {number: 80}").replace(
+        "{destination: {host: web}", "{destination: {host: web, port: {number: 90}}"
+    )
+    parts = made(PLACES, rule, route).snapshot.parts
+    plain, grpc = parts[f"backend/outbound|80||{WEB}"], parts[f"backend/outbound|90||{WEB}"]
+    assert isinstance(plain, Backend)
+    assert isinstance(grpc, Backend)
+    assert plain.tls is not None
+    assert grpc.tls is not None
+    assert (plain.http2, plain.tls.alpn) == (None, ("http/1.1",))
+    assert (grpc.http2, grpc.tls.alpn) == (Http2(always=True), ("h2",))
+
+
+def test_a_client_that_decides_is_offered_both() -> None:
+    rule = balanced("simple: RANDOM", ", tls: {mode: SIMPLE}, connectionPool: {http: {useClientProtocol: true}}")
+    backend = made(PLACES, rule, ROUTE.replace(", subset: v1", "")).snapshot.parts[f"backend/outbound|80||{WEB}"]
+    assert isinstance(backend, Backend)
+    assert backend.tls is not None
+    assert (backend.http2, backend.tls.alpn) == (Http2(client=True), ("h2", "http/1.1"))
+
+
+def test_an_annotation_that_asks_for_what_is_not_there_is_named() -> None:
+    rule = balanced("simple: UNSPECIFIED").replace(
+        "namespace: shop}", "namespace: shop, annotations: {fedgate.io/balance: FASTEST}}"
+    )
+    (told,) = [each for each in made(PLACES, rule).findings if each.reason == "UnknownBalance"]
+    assert "'FASTEST'" in told.message
+    assert "PEAK_EWMA" in told.message

@@ -7,7 +7,16 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from discovery.model import Endpoint, Locality
-from federation.compile.priorities import ALL_EQUAL, LocalityPolicy, Place, label_level, locality_level, priorities
+from federation.compile.priorities import (
+    ALL_EQUAL,
+    LocalityPolicy,
+    Place,
+    distribution,
+    label_level,
+    locality_level,
+    locality_matches,
+    priorities,
+)
 
 HERE = Place(cluster="east", network="east", locality=Locality.parse("r1/z1/s1"), labels=(("tier", "gold"),))
 ISTIO = LocalityPolicy()
@@ -114,3 +123,61 @@ def test_priorities_are_always_compact_and_equal_places_are_equal(endpoints: lis
     by_place: dict[tuple[Locality, str], int] = {}
     for endpoint, rank in zip(endpoints, ranks, strict=True):
         assert by_place.setdefault((endpoint.locality, endpoint.cluster), rank) == rank
+
+
+ZONED = LocalityPolicy(regions_only=True)
+
+
+def test_zone_aware_ranks_regions_only() -> None:
+    assert priorities(at("r1/z1/s1", "r1/z2", "r2", "r1"), HERE, ZONED) == [0, 0, 1, 0]
+    assert priorities(at("r1", "r2", "r3"), HERE, LocalityPolicy(regions_only=True, failover=(("r1", "r3"),))) == [0, 2, 1]
+
+
+def test_labels_come_before_regions_when_zone_aware() -> None:
+    gold = [Endpoint(each.address, locality=each.locality, labels=(("tier", "gold"),)) for each in at("r2", "r1")]
+    rules = LocalityPolicy(regions_only=True, failover_priority=("tier",))
+    assert priorities([*gold, *at("r1/z2", "r2")], HERE, rules) == [1, 0, 2, 3]
+
+
+@pytest.mark.parametrize(
+    ("pattern", "locality", "expected"),
+    [
+        ("*", "", True),
+        ("r1", "r1/z1/s1", True),
+        ("r1/*", "r1", True),
+        ("r1/z1", "r1/z1/s9", True),
+        ("r1/z1/*", "r1/z1", True),
+        ("r1/z1/s1", "r1/z1", False),
+        ("r1/z1", "r1/z2", False),
+        ("r1", "r10", False),
+    ],
+)
+def test_patterns_of_localities(pattern: str, locality: str, expected: bool) -> None:
+    assert locality_matches(pattern, Locality.parse(locality)) is expected
+
+
+def distributing(*rules: tuple[str, dict[str, int]]) -> LocalityPolicy:
+    return LocalityPolicy(enabled=False, distribute=tuple((source, tuple(to.items())) for source, to in rules))
+
+
+@pytest.mark.parametrize(
+    ("rules", "expected"),
+    [
+        ([("r1/z1/*", {"r1/z1/s1": 80, "r2/*": 20})], {"r1/z1/s1": 80, "r2/z1": 20}),
+        (
+            [("r9", {"r2": 100}), ("*", {"r1": 100}), ("r1", {"r2": 100})],
+            {"r1/z1/s1": 50, "r1/z2": 50},
+        ),  # the first `from` that fits
+        ([("r1", {"r1": 1, "r2": 99})], {"r1/z1/s1": 1, "r1/z2": 1, "r2/z1": 99}),  # rounded up
+        ([("r1", {"r7": 100})], {}),  # nothing is named that is there
+        ([("r9", {"r1": 100})], None),
+        ([], None),
+    ],
+)
+def test_distribute(rules: list[tuple[str, dict[str, int]]], expected: dict[str, int] | None) -> None:
+    assert distribution(at("r1/z1/s1", "r1/z2", "r2/z1"), HERE.locality, distributing(*rules)) == expected
+
+
+def test_a_pattern_divides_its_weight_by_the_weights_of_the_endpoints() -> None:
+    endpoints = [Endpoint("10.0.0.1", locality=Locality("r2", "a"), weight=3), *at("r2/b")]
+    assert distribution(endpoints, HERE.locality, distributing(("r1", {"r2": 100}))) == {"r2/a": 75, "r2/b": 25}

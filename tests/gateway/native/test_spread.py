@@ -10,7 +10,8 @@ from discovery.model import Health, Locality
 from gateway.native.host import Host
 from gateway.native.spread import Spread, gather, natural, spread
 from gateway.policy.balance import Count
-from gateway.snapshot import Balance, LbEndpoint
+from gateway.policy.hashing import xxh64
+from gateway.snapshot import Balance, HashPolicy, LbEndpoint, Warmup
 from gateway.verdicts import Verdict
 
 UNHEALTHY = Verdict(Health.UNHEALTHY, 0, 1)
@@ -146,3 +147,209 @@ def test_a_priority_is_named_by_its_first_locality_and_cluster():
 def test_nobody_at_all():
     assert gather([], {}) == []
     assert table_of([]).loads == ()
+
+
+# --------------------------------------------------------------------------------------------------------- localities
+
+
+def placed(*counts: tuple[str, int], priority: int = 0) -> list[Host]:
+    """Hosts `LOCALITY0`, `LOCALITY1` … by locality."""
+    return hosts_of(
+        *(
+            LbEndpoint(f"{place}{number}", f"10.1.{index}.{number}", 80, locality=Locality(place), priority=priority)
+            for index, (place, count) in enumerate(counts)
+            for number in range(count)
+        )
+    )
+
+
+def by_place(found: dict[str, float]) -> dict[str, float]:
+    sums: dict[str, float] = {}
+    for name, share in found.items():
+        sums[name[0]] = sums.get(name[0], 0.0) + share
+    return sums
+
+
+def test_localities_share_by_weight_whatever_their_size():
+    hosts = placed(("a", 1), ("b", 4), ("c", 2))
+    found = shares(table_of(hosts, locality_weights=(("a", 80), ("b", 20))))
+    assert by_place(found) == {"a": pytest.approx(0.8, abs=0.02), "b": pytest.approx(0.2, abs=0.02)}
+    assert found["b0"] == pytest.approx(0.05, abs=0.01)
+
+
+def test_a_locality_gives_up_what_it_has_lost():
+    hosts = placed(("a", 2), ("b", 2))
+    hosts[0].ejected = True  # 1 of 2 is 0.7 of its weight
+    assert by_place(shares(table_of(hosts, locality_weights=(("a", 50), ("b", 50))))) == {
+        "a": pytest.approx(35 / 85, abs=0.02),
+        "b": pytest.approx(50 / 85, abs=0.02),
+    }
+    hosts[1].ejected = True
+    assert set(by_place(shares(table_of(hosts, locality_weights=(("a", 50), ("b", 50)))))) == {"b"}
+
+
+def test_a_locality_without_a_weight_gets_nothing_even_when_the_others_are_dead():
+    hosts = placed(("a", 2), ("b", 2))
+    hosts[0].ejected = hosts[1].ejected = True
+    assert table_of(hosts, locality_weights=(("a", 100),)).entries == []
+
+
+def test_a_peers_locality_counts_its_workloads():
+    near = hosts_of(LbEndpoint("a0", "10.0.0.1", 80, locality=Locality("a")))
+    far = hosts_of(LbEndpoint("b0", "10.9.0.1", 80, locality=Locality("b"), weight=10, group="west", peer="west"))
+    far[0].verdict = Verdict(Health.HEALTHY, 5, 10)  # half of it: 0.7 of its weight
+    assert by_place(shares(table_of(near + far, locality_weights=(("a", 50), ("b", 50))))) == {
+        "a": pytest.approx(50 / 85, abs=0.02),
+        "b": pytest.approx(35 / 85, abs=0.02),
+    }
+
+
+@pytest.mark.parametrize(
+    ("options", "expected"),
+    [
+        ({"zone_aware": 4, "zone": "a"}, {"a": 0.25, "b": 0.75}),
+        ({"zone_aware": 5, "zone": "a"}, {"a": 0.1, "b": 0.9}),  # too few endpoints: by weight alone
+        ({"zone_aware": 4, "zone": "x"}, {"a": 0.1, "b": 0.9}),  # nothing in the own zone
+        ({"zone_aware": 4, "zone": "a", "zone_percent": 50}, {"a": 0.175, "b": 0.825}),
+    ],
+)
+def test_zone_aware(options, expected):
+    hosts = hosts_of(
+        LbEndpoint("a0", "10.0.0.1", 80, locality=Locality("a")),
+        *(LbEndpoint(f"b{number}", f"10.0.1.{number}", 80, locality=Locality("b"), weight=3) for number in range(3)),
+    )
+    assert by_place(shares(table_of(hosts, **options))) == {
+        name: pytest.approx(share, abs=0.02) for name, share in expected.items()
+    }
+
+
+def test_only_the_first_priority_is_zone_aware():
+    hosts = placed(("a", 1)) + placed(("b", 1), ("c", 1), priority=1)
+    hosts[0].ejected = True
+    assert by_place(shares(table_of(hosts, zone_aware=1, zone="b"))) == {
+        "b": pytest.approx(0.5, abs=0.02),
+        "c": pytest.approx(0.5, abs=0.02),
+    }
+
+
+# ------------------------------------------------------------------------------------------------------------- hashing
+
+
+def hashed(hosts: list[Host], kind: Balance = Balance.RING_HASH, **changes: object) -> Spread:
+    backend = fedgate_backend(balance=kind, hash=HashPolicy("header", "x", size=1021), **changes)
+    table = spread(backend, gather(hosts, {}), None, random.Random(9).random)
+    while not table.build():
+        pass
+    return table
+
+
+KEYS = [xxh64(number.to_bytes(4, "big")) for number in range(4000)]
+
+
+@pytest.mark.parametrize("kind", [Balance.RING_HASH, Balance.MAGLEV])
+def test_a_key_has_one_endpoint_and_keeps_it_when_others_go(kind):
+    def chosen() -> list[str]:
+        table = hashed(hosts, kind)
+        return [table.hashed(key).id for key in KEYS]
+
+    hosts = hosts_of(*near_and_far(5, 0))
+    before = chosen()
+    assert set(before) == {f"near{number}" for number in range(5)}
+    hosts[2].ejected = True
+    after = chosen()
+    moved = sum(one != other for one, other in zip(before, after, strict=True) if one != "near2")
+    assert "near2" not in after
+    assert moved < 0.25 * len(KEYS)  # the ring is scaled anew, as Envoy's; most stay
+    hosts[2].ejected = False
+    assert chosen() == before
+
+
+def test_the_key_decides_the_priority_too():
+    hosts = hosts_of(*near_and_far(2, 2))
+    hosts[0].ejected = True
+    table = hashed(hosts)
+    assert table.loads == (70, 30)
+    for key in KEYS:
+        assert table.hashed(key).id.startswith("near" if key % 100 < 70 else "far")
+
+
+def test_degraded_endpoints_have_the_last_keys():
+    hosts = hosts_of(*near_and_far(4, 4))
+    hosts[0].verdict = hosts[1].verdict = Verdict(Health.DEGRADED)
+    hosts[2].verdict = UNHEALTHY
+    for host in hosts[4:]:
+        host.ejected = True
+    table = hashed(hosts)
+    for key in KEYS[:500]:
+        assert table.hashed(key).id in ({"near3"} if key % 100 < 35 else {"near0", "near1"})
+
+
+def test_a_ring_of_localities_weighs_them_as_written():
+    hosts = placed(("a", 1), ("b", 3), ("c", 1))
+    table = hashed(hosts, locality_weights=(("a", 75), ("b", 25)))
+    seen = Counter(table.hashed(key).id[0] for key in KEYS)
+    assert set(seen) == {"a", "b"}
+    assert seen["a"] / len(KEYS) == pytest.approx(0.75, abs=0.06)
+
+
+def test_requests_without_a_key_go_anywhere():
+    table = hashed(hosts_of(*near_and_far(3, 0)))
+    assert set(shares(table)) == {"near0", "near1", "near2"}
+    assert table_of(hosts_of(*near_and_far(3, 0))).hashed is None
+    assert hashed([]).hashed is None
+
+
+def test_another_attempt_finds_another_endpoint():
+    table = hashed(hosts_of(*near_and_far(3, 0)))
+    assert all(len({table.hashed(key, attempt).id for attempt in range(40)}) == 3 for key in KEYS[:50])
+
+
+# ------------------------------------------------------------------------------------------------------------- warm-up
+
+MINUTE = Warmup(60_000)
+
+
+def warming(hosts: list[Host], now: float, warmup: Warmup = MINUTE, **changes: object) -> Spread:
+    backend = fedgate_backend(**{"balance": Balance.ROUND_ROBIN, "warmup": warmup, **changes})
+    return spread(backend, gather(hosts, {}), None, random.Random(9).random, now=now)
+
+
+def test_a_new_endpoint_begins_with_a_tenth_and_grows():
+    hosts = hosts_of(*near_and_far(2, 0))
+    hosts[0].since = -1000.0
+    assert shares(warming(hosts, 0.0))["near1"] == pytest.approx(0.1 / 1.1, abs=0.01)
+    assert shares(warming(hosts, 30.0))["near1"] == pytest.approx(0.5 / 1.5, abs=0.01)
+    assert shares(warming(hosts, 60.0))["near1"] == pytest.approx(0.5, abs=0.01)
+    assert warming(hosts, 30.0).step_at == pytest.approx(30.6)
+    assert warming(hosts, 60.0).step_at == float("inf")
+
+
+def test_only_policies_that_can_warm_up_do():
+    hosts = hosts_of(*near_and_far(2, 0))
+    hosts[0].since = -1000.0
+    assert shares(warming(hosts, 0.0, balance=Balance.RANDOM))["near1"] == pytest.approx(0.5, abs=0.02)
+    assert shares(table_of(hosts, warmup=MINUTE))["near1"] == pytest.approx(0.5, abs=0.02)
+
+
+def test_a_priority_of_new_endpoints_grows_as_long_as_another_can_carry_the_rest():
+    hosts = hosts_of(*near_and_far(2, 2))
+    for host in hosts[2:]:
+        host.since = -1000.0
+    across = Warmup(60_000, across=True)
+    assert warming(hosts, 0.0).loads == (100, 0)  # Envoy
+    assert warming(hosts, 0.0, across).loads == (14, 86)
+    assert warming(hosts, 30.0, across).loads == (70, 30)
+    assert warming(hosts, 45.0, across).loads == (100, 0)  # 1.4 times as much as it needs
+    assert warming(hosts[:2], 0.0, across).loads == (100,)
+    hosts[0].since = -1000.0
+    assert warming(hosts, 0.0, across).loads == (77, 23)
+
+
+def test_a_locality_of_new_endpoints_grows_too():
+    hosts = placed(("a", 2), ("b", 2))
+    for host in hosts[2:]:
+        host.since = -1000.0
+    weights = (("a", 50), ("b", 50))
+    assert by_place(shares(warming(hosts, 0.0, locality_weights=weights)))["a"] == pytest.approx(0.5, abs=0.02)
+    across = by_place(shares(warming(hosts, 0.0, Warmup(60_000, across=True), locality_weights=weights)))
+    assert across["a"] == pytest.approx(0.14 / 1.14, abs=0.02)
