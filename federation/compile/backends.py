@@ -41,7 +41,7 @@ from federation.trust.identity import TrustError
 from gateway.secret import Secret
 from gateway.snapshot import Backend, EndpointSet, Http2, Inbound, LbEndpoint, Part, UpstreamTls, part_name
 
-PEER_ALPN = ("http/1.1",)
+PEER_ALPN = ("h2", "http/1.1")
 """What is offered to peers' gateways for HTTP."""
 
 

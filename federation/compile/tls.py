@@ -30,9 +30,9 @@ from federation.trust.identity import TrustError
 from gateway.secret import Secret
 from gateway.snapshot import CertificateRef, DownstreamTls, TlsMode, UpstreamTls, UpstreamTlsMode
 
-HTTP_ALPN: tuple[str, ...] = ("http/1.1",)
+HTTP_ALPN: tuple[str, ...] = ("h2", "http/1.1")
 """What servers that end TLS and carry HTTP offer, the best first."""
-EAST_WEST_ALPN: tuple[str, ...] = ("http/1.1", "istio")
+EAST_WEST_ALPN: tuple[str, ...] = ("h2", "http/1.1", "istio")
 """What the port that peers dial offers: HTTP as above, and `istio` for services that are TCP."""
 
 Notes = list[tuple[str, str]]

@@ -50,13 +50,16 @@ async def connect(x: Exchange, state: BackendState, host: Host, limit: float) ->
     try:
         wanted = protocol_of(state.backend, tls_of(state.backend, host), client_h2=x.head.minor == 2)
         if wanted == "http/1.1" or (not wanted and host.pool.only_http1):
-            return await _own(x, state, host, limit)
+            return await _own(x, state, host, limit, _ALPN[wanted])
         return await _shared(x, state, host, limit, negotiate=not wanted)
     finally:
         state.waiting(-1)
 
 
-async def _own(x: Exchange, state: BackendState, host: Host, limit: float) -> Upstream:
+_ALPN = {"http/1.1": ("http/1.1",), "h2": ("h2",), "": None}
+
+
+async def _own(x: Exchange, state: BackendState, host: Host, limit: float, alpn: tuple[str, ...] | None = None) -> Upstream:
     """One for this exchange alone: dialled, or given back by another where no more may be opened."""
     pool: Pool = host.pool
     while not state.may_connect(host):
@@ -76,7 +79,7 @@ async def _own(x: Exchange, state: BackendState, host: Host, limit: float) -> Up
     proxy = (x.context.peer, x.context.local) if state.backend.proxy_protocol else None
     try:
         authority = x.authority.decode("latin-1")
-        upstream = await x.runtime.dialer.dial(x.strand, state, host, authority=authority, limit=limit, proxy=proxy)
+        upstream = await x.runtime.dialer.dial(x.strand, state, host, authority=authority, limit=limit, proxy=proxy, alpn=alpn)
     except BaseException:
         gone()
         raise
@@ -96,7 +99,7 @@ async def _shared(x: Exchange, state: BackendState, host: Host, limit: float, *,
             return await _own(x, state, host, limit)
     pool.connecting = True
     try:
-        upstream = await _own(x, state, host, limit)
+        upstream = await _own(x, state, host, limit, None if negotiate else _ALPN["h2"])
         if negotiate and _negotiated(upstream) != "h2":
             pool.only_http1 = True
             return upstream

@@ -248,13 +248,21 @@ class Dialer:
             raise AttemptFailed(Failure.CONNECT, _transport_reason(error)) from None
 
     async def dial(
-        self, strand: Strand, state: BackendState, host: Host, *, authority: str, limit: float, proxy: Proxy | None = None
+        self,
+        strand: Strand,
+        state: BackendState,
+        host: Host,
+        *,
+        authority: str,
+        limit: float,
+        proxy: Proxy | None = None,
+        alpn: tuple[str, ...] | None = None,
     ) -> Upstream:
         """A new connection for HTTP within the backend's connect timeout and `limit`, TLS done and the peer proven. proxy: whom a PROXY
-        header speaks of, where the backend wants one; such a connection is never kept.
+        header speaks of, where the backend wants one; such a connection is never kept. alpn: offered in place of what its TLS says.
 
         Raises AttemptFailed (CONNECT, CONNECT_TIMEOUT), DeadlineExceeded when `limit` passed. Interrupted, the socket is closed."""
-        opened = await self.open(strand, state, host, authority=authority, limit=limit, proxy=proxy)
+        opened = await self.open(strand, state, host, authority=authority, limit=limit, proxy=proxy, alpn=alpn)
         return Upstream(opened.stream, host.pool, state.backend.name, host, opened.name)
 
     async def open(
@@ -267,6 +275,7 @@ class Dialer:
         limit: float,
         proxy: Proxy | None = None,
         tcp: bool = False,
+        alpn: tuple[str, ...] | None = None,
     ) -> Opened:
         """A new connection for anything; as `dial`. tcp: it will not carry HTTP: ALPN `istio` to peers and none elsewhere, and through
         the backend's tunnel. Its owner counts it in `host.pool.opened`."""
@@ -274,8 +283,10 @@ class Dialer:
         if host.pool is None:
             host.pool = Pool()
         tls = tls_of(backend, host)
-        if tls is not None and tcp:
-            tls = msgspec.structs.replace(tls, alpn=_TCP_TO_PEERS if tls.peer else ())
+        if tcp and tls is not None:
+            alpn = _TCP_TO_PEERS if tls.peer else ()
+        if alpn is not None and tls is not None and tls.alpn != alpn:
+            tls = msgspec.structs.replace(tls, alpn=alpn)
         connect_by = self.reactor.now + backend.connect_timeout_ms / 1000
         strand.until(min(limit, connect_by))
         stream: Stream | None = None
