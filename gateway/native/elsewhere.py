@@ -30,7 +30,7 @@ def draw(entries: Entries, random: Random) -> Host | None:
     for bound, choose in entries:
         if point < bound:
             return choose()
-    return None
+    return entries[-1][1]() if entries else None  # shares may sum up to a little under 100
 
 
 def pick_untried(spread: Spread, fitness: Fitness, tried: Sequence[Host], now: float, random: Random) -> Host | None:

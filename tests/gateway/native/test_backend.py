@@ -288,3 +288,13 @@ def test_a_call_of_grpc_counts_by_what_its_trailers_say():
     for code in (14, 14, 0, 14, 14, 5):
         state.told(other, to_http(code), 2.0)
     assert (other.ejected, other.tally.fives) == (False, 0)
+
+
+def test_a_retry_of_a_key_passes_over_the_next_endpoint_that_is_doubted():
+    state = state_of(*near_and_far(4, 0), balance=Balance.MAGLEV, hash=HashPolicy("header", "x-user", size=101))
+    first = state.pick(1.0, key=7)
+    second = state.pick_again(1.0, [first], FEDGATE_RETRY, key=7)
+    state.started(second, Bystander(), 1.0)
+    third = state.pick_again(1.4, [first], FEDGATE_RETRY, key=7)
+    assert third not in (first, second)
+    assert state.pick_again(1.4, [first], FEDGATE_RETRY, key=7) is third

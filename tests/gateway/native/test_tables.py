@@ -7,7 +7,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from gateway.native.shared import Shared, bucket_key, counter_key
-from gateway.native.tables import BUCKETS, MOST_BUCKETS, Mark
+from gateway.native.tables import BUCKETS, COUNTERS, MOST_BUCKETS, Counter, Mark
 
 
 @pytest.fixture
@@ -63,6 +63,21 @@ def test_where_the_table_has_no_room_a_bucket_is_this_workers_alone(memory):
     assert mark.own == (5, 2)
     mark.forget()
     assert mark.own == (0, 0)
+
+
+def test_a_counter_that_is_given_back_hides_none_behind_it():
+    words = memoryview(bytearray(8 * COUNTERS * 4)).cast("Q")
+    first, second, third = (Counter(words, 0, (), (number << 12) | 5) for number in (1, 2, 3))  # one place for all three
+    for number, counter in enumerate((first, second, third), 1):
+        counter.add(number)
+    first.forget()
+    reader = Counter(words, COUNTERS * 2, (0,), (3 << 12) | 5)
+    assert (reader.total(), reader.largest()) == (3, 3)
+    first.add(7)  # takes the place that was given back
+    assert (first.total(), second.total(), third.total(), reader.total()) == (7, 2, 3, 3)
+    third.put(9)
+    third.put(4)
+    assert reader.largest() == 4
 
 
 @settings(max_examples=60, deadline=None)

@@ -645,3 +645,4 @@ def test_a_snapshot_that_was_prepared_in_part_is_made_good_by_the_next():
     next(upstreams.prepare(snapshot_of("a", "e", "f"), 0.0))
     upstreams.apply(snapshot_of("a"), 1.0)
     assert set(upstreams.states) == {"a"}
+    assert not upstreams._touched  # names of what is gone are not kept for ever
