@@ -8,8 +8,8 @@ from __future__ import annotations
 
 from gateway.snapshot import Balance, Warmup
 
-WARMED = frozenset({Balance.ROUND_ROBIN, Balance.LEAST_REQUEST})
-"""The policies it applies to, as in Envoy and Istio."""
+WARMED = frozenset({Balance.ROUND_ROBIN, Balance.LEAST_REQUEST, Balance.PEAK_EWMA})
+"""The policies it applies to: the first two as in Envoy and Istio, and what is our own."""
 
 STEPS = 100
 """A warm-up moves in per cents: finer steps would compute the table anew without anybody noticing."""
