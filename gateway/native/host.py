@@ -6,10 +6,7 @@ changed inline by the one thread of the worker. `pool` belongs to native/pool.py
 
 from __future__ import annotations
 
-import ipaddress
 from typing import Any, Protocol
-
-import msgspec
 
 from gateway.native.shared import ejection_key
 from gateway.policy import ewma
@@ -102,17 +99,6 @@ class Host:
         self.half_open = False
         self.half_open_since = 0.0
         self.asked = 0  # more requests that it is to be sent on purpose (policy/silence.py)
-
-    @classmethod
-    def original(cls, backend: str, address: str, now: float) -> Host:
-        """For Balance.PASSTHROUGH: the address that a client asked for, `IP:PORT`, which no registry has to know. Raises ValueError
-        when it is none (a name is not resolved here)."""
-        text, colon, port = address.rpartition(":")
-        ip = ipaddress.ip_address(text.removeprefix("[").removesuffix("]"))
-        if not colon or not port.isascii() or not port.isdigit() or not 0 < int(port) < 65536:
-            raise ValueError(f"{address[:80]!r} is no IP:PORT")
-        found = LbEndpoint(address, str(ip), int(port))
-        return cls(backend, msgspec.structs.replace(found, id=found.key), now)
 
     def observe(self, latency: float, now: float) -> None:
         """An answer's head came `latency` seconds after the request was given to it. Only Balance.PEAK_EWMA reads what this

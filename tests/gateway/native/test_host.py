@@ -38,20 +38,3 @@ def test_an_observed_latency_is_kept_as_a_peak_that_decays():
     assert 0.1 < host.ewma < 0.3
     host.observe(0.7, 110.0)
     assert host.ewma == 0.7
-
-
-@pytest.mark.parametrize(
-    ("address", "key"),
-    [("10.0.0.9:81", "10.0.0.9:81"), ("[2001:db8::1]:443", "[2001:db8::1]:443"), ("2001:db8::1:443", "[2001:db8::1]:443")],
-)
-def test_the_host_of_an_original_address(address, key):
-    host = Host.original("b", address, 7.0)
-    assert (host.id, host.key, host.since, host.out) == (key, key, 7.0, False)
-
-
-@pytest.mark.parametrize(
-    "address", ["", "10.0.0.9", "10.0.0.9:", "10.0.0.9:0", "10.0.0.9:65536", "web:80", "10.0.0.9:8x", ":80", "10.0.0.9:²"]
-)
-def test_what_is_no_address_is_refused(address):
-    with pytest.raises(ValueError, match=r"."):
-        Host.original("b", address, 0.0)
