@@ -38,6 +38,7 @@ LATER: Mapping[str, str] = {
     "https in clear": "an https target on a plain connection is served",
     "fault before CORS": "preflights are answered before a fault",
     "says close": "400 for a bad path closes without saying so",
+    "resets go on": "a stream that the workload resets in its answer stays open to the client",
     "reset streams": "a stream that a workload resets is opened once more",
 }
 """Features that rows need (`needs`) and fedgate does not have yet, and what is missing. Empty = everything is compared."""
@@ -53,7 +54,7 @@ class Row:
     gRPC's headers; "frames" = `raw` are HTTP/2 frames, `streams` the numbers that must end. over: the server it connects to.
     Pieces also go out when a 1xx comes. tunnel: bytes sent after 101 or 2xx to CONNECT, to come back. half_close: no more is sent after that.
     probe: ask once more on the connection, and compare whether it served. replies: of the backend, by attempt.
-    status: Envoy's. served: names of the backends that Envoy reached, in order; None = not looked at. took: seconds, at least and at
+    status: Envoy's; None = not looked at. served: names of the backends that Envoy reached, in order; None = not looked at. took: seconds, at least and at
     most, of both. ignore: fields that this row is not about; only: the fields that it is about, if not all; of requests that reached the
     workload those count that it got whole.
     """
@@ -78,7 +79,7 @@ class Row:
     tunnel: bytes = b""
     half_close: bool = False
     replies: tuple[Reply, ...] = ()
-    status: int | tuple[int, ...] = 200
+    status: int | tuple[int, ...] | None = 200
     served: tuple[str, ...] | None = None
     seen: int | None = None
     took: tuple[float, float] = (0.0, 3.0)
@@ -136,7 +137,7 @@ def fields(row, outcome, seen):
         add(found, "framing", answer.framing)
         add(found, "version", answer.version)
         add(found, "interim", *answer.interim)
-        add(found, "broken", bool(answer.broken))
+        add(found, "broken", answer.broken if answer.broken in ("", "hung") else "broken")
         for name, value in answer.headers:
             add(found, f"answer.{name}", value)
         for name, value in answer.trailers:

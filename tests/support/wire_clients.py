@@ -25,7 +25,8 @@ PATIENCE_S = 4.0
 
 @dataclasses.dataclass
 class Answer:
-    """framing: "length", "chunked", "close" or "" (no body) in HTTP/1; "h2". broken: what ended it before its end, "" if whole."""
+    """framing: "length", "chunked", "close" or "" (no body) in HTTP/1; "h2". broken: what ended it before its end, "" if whole;
+    "hung": nothing did in PATIENCE_S."""
 
     status: int = 0
     version: str = ""
@@ -315,7 +316,7 @@ async def ask_two(stream, requests, *, probe=()):
             outcome.closed = True
     outcome.answers = [two.answers[number] for number in sorted(two.answers)][: len(requests)]
     for number in two.open & two.answers.keys():
-        two.answers[number].broken = "end"
+        two.answers[number].broken = "end" if outcome.closed else "hung"
     outcome.closed |= two.goaway is not None
     return outcome
 
@@ -347,7 +348,7 @@ async def ask_frames(stream, data, numbers):
         except Ended:
             outcome.closed = True
     for number in left:
-        known[number].broken = "end" if outcome.closed else "nothing"
+        known[number].broken = "end" if outcome.closed else "hung"
     return outcome
 
 
