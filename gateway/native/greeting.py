@@ -304,6 +304,7 @@ async def _read_proxy(strand: Strand, stream: Stream) -> tuple[Proxied, bytes]:
 
 
 async def _read_hello(strand: Strand, stream: Stream, data: bytes) -> tuple[bytes, Hello]:
+    data = data or await _more(strand, stream, "a client hello", 0)
     while True:
         answer = read_hello(data)
         if isinstance(answer, Hello):
