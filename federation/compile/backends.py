@@ -27,7 +27,7 @@ from federation.compile.names import (
     service_sni,
     split_gateway_host,
 )
-from federation.compile.policies import BALANCE_ANNOTATION, Policy, Spread, effective, policy, unknown_balance
+from federation.compile.policies import BALANCE_ANNOTATION, Policy, Spread, effective, policy, unknown_balance, with_baseline
 from federation.compile.priorities import Place, distribution, is_foreign, priorities
 from federation.compile.routes import Reference
 from federation.compile.scope import Rule, Scope
@@ -154,7 +154,8 @@ def _automatic(this: _Host) -> list[Part]:
 def _backend(this: _Host, reference: Reference, direction: str) -> tuple[Backend, EndpointSet]:
     setting = this.setting
     name = backend_name(this.host, reference.port, reference.subset, direction=direction)
-    blocks = effective(this.rule, reference.port, reference.subset)
+    written_blocks = effective(this.rule, reference.port, reference.subset)
+    blocks = with_baseline(written_blocks, setting.inputs.node.spec.default_traffic_policy)
     chosen = _chosen(this, reference, own_only=direction == "inbound")
     written = setting.scope.service_policy(this.host)
     fedgate = setting.inputs.fedgate

@@ -14,6 +14,7 @@ from __future__ import annotations
 import enum
 from collections.abc import Sequence
 from dataclasses import dataclass, fields, replace
+from typing import TypeVar
 
 from discovery.model import Endpoint, Protocol
 from federation.compile.priorities import ALL_EQUAL, LocalityPolicy
@@ -23,6 +24,8 @@ from federation.resources import fedgate
 from federation.resources.connection_pool import HTTPSettings, TCPSettings
 from federation.resources.load_balancer import ConsistentHashLB, LoadBalancerSettings
 from federation.resources.locality import SMALLEST_ZONED
+from federation.resources.message import Message
+from federation.resources.node import DefaultTrafficPolicy
 from gateway.snapshot import (
     Balance,
     Failback,
@@ -37,6 +40,8 @@ from gateway.snapshot import (
     Tunnel,
     Warmup,
 )
+
+M = TypeVar("M", bound=Message)
 
 CONNECT_MS = 10_000  # Istio's connectTimeout
 QUICK_CONNECT_MS = 1_000  # fedgate, where there is somewhere else to go: long for any network, short for a person
@@ -134,6 +139,27 @@ def effective(rule: Rule | None, port: int, subset: str) -> Blocks:
         blocks = replace(blocks, load_balancer=None, connection_pool=None, outlier_detection=None, tls=None)
     overridden = {each.name: value for each in fields(own) if (value := getattr(own, each.name)) is not None}
     return replace(blocks, **{**overridden, "by_latency": blocks.by_latency})
+
+
+def with_baseline(blocks: Blocks, base: DefaultTrafficPolicy | None) -> Blocks:
+    """What the Node says for all services, where the rule does not: field by field, as Istio's mesh-wide default traffic policy."""
+    if base is None:
+        return blocks
+    return replace(
+        blocks,
+        connection_pool=_over(base.connection_pool, blocks.connection_pool),
+        outlier_detection=_over(base.outlier_detection, blocks.outlier_detection),
+    )
+
+
+def _over(base: M | None, own: M | None) -> M | None:
+    if base is None or own is None:
+        return own if base is None else base
+    update: dict[str, object] = {}
+    for name in own.model_fields_set:
+        value, below = getattr(own, name), getattr(base, name)
+        update[name] = _over(below, value) if isinstance(value, Message) and isinstance(below, Message) else value
+    return base.model_copy(update=update)
 
 
 def unknown_balance(rule: Rule | None) -> str:

@@ -10,6 +10,8 @@ from pydantic import BeforeValidator
 
 from discovery.model import Locality, Protocol
 from federation.resources.checks import duplicates, fault, host_fault, is_ip, is_label, range_fault
+from federation.resources.connection_pool import ConnectionPoolSettings
+from federation.resources.destination_rule import OutlierDetection
 from federation.resources.message import Fault, Message
 from federation.resources.scalars import Address, HostPort, Milliseconds, Place, Whole, choice_reader, parse_duration
 from federation.resources.service_entry import ServicePort
@@ -188,6 +190,17 @@ class Source(Message):
             yield Fault((), "the source says nothing of where to look; write `dns`")
 
 
+class DefaultTrafficPolicy(Message):
+    """Istio's MeshConfig.defaultTrafficPolicy: what holds where no DestinationRule says otherwise."""
+
+    connection_pool: ConnectionPoolSettings | None = None
+    outlier_detection: OutlierDetection | None = None
+
+    def faults(self) -> Iterator[Fault]:
+        if self.connection_pool is None and self.outlier_detection is None:
+            yield Fault((), "defaultTrafficPolicy is empty; write connectionPool or outlierDetection, or remove it")
+
+
 class Node(Message):
     """Only cluster is required. network "": the cluster's name. workers None: one per core. drain_duration: what connections have to
     end in once the gateway stops; 45 s is Istio's."""
@@ -209,6 +222,7 @@ class Node(Message):
     )
     access_log: AccessLog = AccessLog()
     gateway_topology: Topology = Topology()
+    default_traffic_policy: DefaultTrafficPolicy | None = None
     overload: Overload = Overload()
     drain_duration: Milliseconds = 45_000
     sources: tuple[Source, ...] = ()

@@ -219,3 +219,13 @@ def test_an_annotation_that_asks_for_what_is_not_there_is_named() -> None:
     (told,) = [each for each in made(PLACES, rule).findings if each.reason == "UnknownBalance"]
     assert "'FASTEST'" in told.message
     assert "PEAK_EWMA" in told.message
+
+
+def test_what_the_node_says_reaches_every_backend() -> None:
+    node = """
+apiVersion: fedgate.io/v1
+kind: Node
+metadata: {name: gw, namespace: fedgate}
+spec: {cluster: east, defaultTrafficPolicy: {connectionPool: {tcp: {maxConnections: 7}}}}
+"""
+    assert [backend.limits.connections for backend in made(node, SERVICE).snapshot.backends()] == [7]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pytest
+import yaml
 from compiling import inputs_of
 
 from discovery.model import Endpoint, Locality, Protocol
@@ -14,11 +15,13 @@ from federation.compile.policies import (
     Spread,
     effective,
     policy,
+    with_baseline,
 )
 from federation.compile.priorities import ALL_EQUAL, LocalityPolicy
 from federation.compile.scope import Rule, scope
 from federation.resources.fedgate import Failback as WrittenFailback
 from federation.resources.fedgate import HealthCheck, ServicePolicy, TcpCheck
+from federation.resources.node import DefaultTrafficPolicy
 from gateway.snapshot import (
     Balance,
     Failback,
@@ -341,3 +344,30 @@ def test_labels_decide_priorities() -> None:
     text = "trafficPolicy: {loadBalancer: {localityLbSetting: {failoverPriority: [x, y=1]}}%s}"
     assert made(text % "").locality == LocalityPolicy(failover_priority=("x", "y=1"))
     assert made(text % ", outlierDetection: {}", fedgate=False).locality == LocalityPolicy(failover_priority=("x", "y=1"))
+
+
+BASE = """
+connectionPool: {tcp: {connectTimeout: 2s, maxConnections: 9}, http: {maxRetries: 3}}
+outlierDetection: {consecutive5xxErrors: 7, interval: 3s}
+"""
+
+
+@pytest.mark.parametrize(
+    ("spec", "connect", "connections", "retries", "errors"),
+    [
+        ("subsets: []", 2000, 9, 3, (7, 3000)),
+        ("trafficPolicy: {connectionPool: {tcp: {connectTimeout: 5s}}}", 5000, 9, 3, (7, 3000)),
+        ("trafficPolicy: {connectionPool: {http: {maxRetries: 0}}}", 2000, 9, 0, (7, 3000)),
+        ("trafficPolicy: {outlierDetection: {consecutive5xxErrors: 0}}", 2000, 9, 3, (0, 3000)),
+    ],
+)
+def test_the_nodes_policy_holds_where_no_rule_says_otherwise(
+    spec: str, connect: int, connections: int, retries: int, errors: tuple[int, int]
+) -> None:
+    base = DefaultTrafficPolicy.model_validate(yaml.safe_load(BASE))
+    blocks = with_baseline(effective(rule(spec), 80, ""), base)
+    found = policy(blocks, Spread.PLACES, None, own_defaults=False)
+    assert (found.connect_timeout_ms, found.limits.connections, found.limits.retries) == (connect, connections, retries)
+    assert found.outlier is not None
+    assert (found.outlier.consecutive_5xx, found.outlier.interval_ms) == errors
+    assert with_baseline(blocks, None) is blocks

@@ -73,6 +73,8 @@ def test_a_whole_node():
         ("resources: []", "resources", "not supported yet"),
         ("publish: []", "publish", "not supported yet"),
         ("shared: {consul: {}}", "shared", "not supported yet"),
+        ("defaultTrafficPolicy: {}", "defaultTrafficPolicy", "is empty"),
+        ("defaultTrafficPolicy: {connectionPool: {}}", "defaultTrafficPolicy.connectionPool", "is empty"),
     ],
 )
 def test_mistakes_of_a_node(rest, path, part):
