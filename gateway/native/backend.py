@@ -191,8 +191,8 @@ class BackendState(Breakers):
             self._requests.add(1)
 
     def answered(self, host: Host, waiter: Waiter, status: int, now: float) -> None:
-        """The head of the final answer is here. Of gRPC: `errors.to_http` of its grpc-status, if that is in the head; else 0, and `told`
-        once the trailers are here."""
+        """The head of the final answer is here. Of gRPC: `errors.to_http` of its grpc-status, if that is in the head; one in the trailers
+        does not count (as in Envoy)."""
         began = host.waiting.pop(waiter, None)
         if began is not None:
             host.latencies.record(now - began)
@@ -204,11 +204,6 @@ class BackendState(Breakers):
             self.fitness.answered(host, status, now)
         elif host.tally.faulty or host.asked or host.half_open or host.own or status >= self._suspicious:
             self.fitness.answered(host, status, now)
-
-    def told(self, host: Host, status: int, now: float) -> None:
-        """How an answer ended whose head did not say it: outlier detection counts it now."""
-        host.failures += status >= 500
-        self.fitness.told(host, status, now)
 
     def failed(self, host: Host, waiter: Waiter, failure: Failure, now: float) -> None:
         """The attempt ended without an answer, or broke off in the middle of one. Not for a client that went away."""

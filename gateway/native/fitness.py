@@ -94,10 +94,11 @@ class Fitness:
     # ------------------------------------------------------------------------------------------------- what happened
 
     def answered(self, host: Host, status: int, now: float) -> None:
-        """For answers that may matter: errors, and any answer of a host that is not quite in service or has faults counted. status 0:
-        told later."""
-        if status:
-            self.told(host, status, now)
+        """For answers that may matter: errors, and any answer of a host that is not quite in service or has faults counted."""
+        if self.policy is not None:
+            reason = outlier.answered(host.tally, status, self.policy)
+            if reason and not host.half_open:
+                self.eject(host, reason, now)
         if host.asked:
             host.asked = 0
             self._unask(host)
@@ -107,13 +108,6 @@ class Fitness:
             self._release(host)
             if not host.ejected:
                 self._back(host)
-
-    def told(self, host: Host, status: int, now: float) -> None:
-        """What an answer was, for outlier detection alone."""
-        if self.policy is not None:
-            reason = outlier.answered(host.tally, status, self.policy)
-            if reason and not host.half_open:
-                self.eject(host, reason, now)
 
     def failed(self, host: Host, failure: Failure, now: float) -> None:
         """An attempt ended without an answer."""

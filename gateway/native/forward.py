@@ -23,6 +23,7 @@ from gateway.errors import (
     UpstreamProtocolError,
     UpstreamReset,
     UpstreamTimeout,
+    to_http,
 )
 from gateway.native.backend import BackendState
 from gateway.native.codec.events import RequestHead, ResponseHead
@@ -132,7 +133,7 @@ async def forward(x: Exchange, head: RequestHead, action: Forwarding) -> bool:
                         response = await _interim(x, head, upstream, response)
                 elif data is not None:
                     raise OSError("remote_close")
-            state.answered(host, x, response.status, reactor.now)
+            state.answered(host, x, response.status if not x.grpc else _weighed(response), reactor.now)
             if (response.status < 400 and not x.grpc) or policy is None:
                 break
             outcome = _outcome(response, host)
@@ -324,6 +325,13 @@ def _failed(x: Exchange, state: BackendState, host: Host, failed: Exception) -> 
     if isinstance(error, UpstreamTimeout) and failure is Failure.TIMEOUT:
         raise error
     return Outcome(failure=failure), error
+
+
+def _weighed(response: ResponseHead) -> int:
+    """The status that outlier detection counts for a gRPC call: what a grpc-status in the head stands for. One in the trailers is not
+    looked at, as in Envoy: there it is the end of a call that went well for a while."""
+    said = response.values(b"grpc-status")
+    return to_http(int(said[0])) if said and said[0].isdigit() else response.status
 
 
 def _outcome(response: ResponseHead, host: Host) -> Outcome:

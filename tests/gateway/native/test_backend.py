@@ -7,12 +7,11 @@ import pytest
 from upstream_traffic import FEDGATE_RETRY, fedgate_backend, near_and_far
 
 from discovery.model import Health
-from gateway.errors import to_http
 from gateway.native.backend import BackendState
 from gateway.native.host import Host
 from gateway.native.shared import Shared
 from gateway.policy.failure import Failure
-from gateway.snapshot import Balance, Failback, HashPolicy, LbEndpoint, Limits, Outlier, RetryPolicy, Warmup
+from gateway.snapshot import Balance, Failback, HashPolicy, LbEndpoint, Limits, RetryPolicy, Warmup
 from gateway.verdicts import Verdict
 
 
@@ -270,24 +269,6 @@ def test_an_endpoint_that_comes_back_by_a_check_warms_up_and_the_backend_keeps_a
         state.tick(tenth / 10)
     assert Counter(state.pick(52.0).id for _ in range(400))["near0"] > 150
     assert not state.awake
-
-
-def test_a_call_of_grpc_counts_by_what_its_trailers_say():
-    state = state_of(*near_and_far(2, 0), outlier=Outlier(consecutive_5xx=3, max_ejection_percent=100), silence=None)
-    host = state.hosts["near0"]
-    for number in range(3):
-        waiter = Bystander()
-        state.started(host, waiter, 1.0)
-        state.answered(host, waiter, 0, 1.1)
-        assert host.tally.fives == number  # a head of status 200 is no success yet
-        assert host.last_answer == 1.1
-        state.told(host, to_http(14), 1.2)
-        state.finished(host, waiter)
-    assert (host.ejected, host.failures) == (True, 3)
-    other = state.hosts["near1"]
-    for code in (14, 14, 0, 14, 14, 5):
-        state.told(other, to_http(code), 2.0)
-    assert (other.ejected, other.tally.fives) == (False, 0)
 
 
 def test_a_retry_of_a_key_passes_over_the_next_endpoint_that_is_doubted():

@@ -2,9 +2,10 @@
 
 import pytest
 import trio
+from h2_talk import Client, Http2Workload, plain
 from native_engine import NAME, OK, Workload, backend, endpoint, forward, host, running
 
-from gateway.snapshot import EndpointSet, Limits, Node, Outlier, Overload, RateLimit, RetryBudget, RetryPolicy
+from gateway.snapshot import EndpointSet, Http2, Limits, Node, Outlier, Overload, RateLimit, RetryBudget, RetryPolicy
 
 
 def parts(*workloads, retry=None, timeout_ms=0, **options):
@@ -174,3 +175,28 @@ async def test_trap_11_with_a_panic_threshold_all_are_asked_again():
     everybody = parts(*workloads, outlier=Outlier(max_ejection_percent=100), panic_percent=50)
     async with running(*everybody, workloads=workloads) as gateway:
         assert {(await gateway.get("/"))[9:12] for _ in range(40)} == {b"500"}
+
+
+GRPC = [("content-type", "application/grpc")]
+
+
+@pytest.mark.parametrize(
+    ("head", "trailers", "ejected"), [([("grpc-status", "14")], None, True), ([], [("grpc-status", "14")], False)]
+)
+async def test_outlier_detection_counts_what_a_grpc_status_in_the_head_stands_for(head, trailers, ejected):
+    """As Envoy: in the head it is 503; in the trailers, after a head of 200, it is nobody's fault but the call's."""
+    workload = Http2Workload(plain(b"", headers=GRPC + head, trailers=trailers))
+    options = {"outlier": Outlier(consecutive_5xx=3, max_ejection_percent=100), "http2": Http2(always=True)}
+    async with running(*parts(workload, **options), workloads=[workload]) as gateway, Client.to(gateway.port) as client:
+        for _ in range(3):
+            await client.ask(b"x", method="POST", headers=[*GRPC, ("te", "trailers")])
+        assert bool(gateway.engine.statistics().endpoints[0].ejected_for_ms) is ejected
+
+
+async def test_an_answer_of_the_gateway_to_a_grpc_call_over_the_rate_limit():
+    workload = Workload()
+    limited = parts(workload, rate_limits=(RateLimit(1, 3_600_000),))
+    async with running(*limited, workloads=[workload]) as gateway, Client.to(gateway.port) as client:
+        assert (await gateway.get("/")).startswith(b"HTTP/1.1 200 ")
+        talk = await client.ask(b"x", method="POST", headers=[*GRPC, ("te", "trailers")])
+        assert (talk.status, talk.head[b"grpc-status"], talk.head[b"grpc-message"]) == (200, b"14", b"local_rate_limited")
