@@ -1,7 +1,8 @@
 """Substitution: every match of an RE2 expression in a path replaced (Envoy's regex_rewrite, Istio's uriRegexRewrite).
 
 Theory of operation. RE2's own GlobalReplace, which Envoy calls, differs from Python's `sub` in two ways: an empty match right behind the
-last match is no match, and in the replacement only `\\0` to `\\9` and `\\\\` mean something. So the loop is written out here. Pure.
+last match is no match, and in the replacement only `\\0` to `\\9` and `\\\\` mean something. So the loop is written out here; like RE2 it
+goes on by whole characters of UTF-8. Pure.
 """
 
 from __future__ import annotations
@@ -32,13 +33,24 @@ class Substitution:
             start, end = match.span()
             out.append(text[position:start])
             if start == end == last:
-                out.append(text[start : start + 1])
-                position = start + 1
+                position = start + _rune(text, start)
+                out.append(text[start:position])
                 continue
             out += [(match.group(piece) or b"") if isinstance(piece, int) else piece for piece in self._pieces]
             position = last = end
         out.append(text[position:])
         return b"".join(out)
+
+
+def _rune(text: bytes, at: int) -> int:
+    """How many bytes the character at this place has: of UTF-8, else 1."""
+    lead = text[at : at + 1]
+    length = 1 if lead < b"\xc2" else 2 if lead < b"\xe0" else 3 if lead < b"\xf0" else 4
+    try:
+        text[at : at + length].decode()
+    except UnicodeDecodeError:
+        return 1
+    return length
 
 
 def pieces(substitution: str) -> list[bytes | int]:

@@ -22,6 +22,8 @@ from gateway.rewrite import Substitution, pieces
         (r"\.", r"\\", "/a.b", "/a\\b"),
         ("x*", "-", "abxd", "-a-b-d-"),  # RE2: no empty match right behind a match; Python's sub has one
         ("", "-", "ab", "-a-b-"),
+        ("", "-", "é€𝄞", "-é-€-𝄞-"),
+        ("[é€]", "e", "/é€", "/ee"),
         ("^/", "/v2/", "/a/b", "/v2/a/b"),
         ("a|b|", "-", "bca", "-c-"),
     ],
@@ -55,3 +57,7 @@ def test_without_empty_matches_it_is_what_python_does(path, replacement):
 def test_any_text_can_be_said(text):
     quoted = text.replace("\\", "\\\\")
     assert b"".join(piece for piece in pieces(quoted) if isinstance(piece, bytes)) == text.encode()
+
+
+def test_what_is_no_utf_8_goes_through_by_the_byte():
+    assert Substitution("", "-").replace_all(b"a\xff\xe2\x82") == b"-a-\xff-\xe2-\x82-"
