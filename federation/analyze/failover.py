@@ -23,8 +23,11 @@ def inert_failover(view: View) -> Iterator[Finding]:
     if view.inputs.fedgate:
         return
     for service, blocks in _policies(view):
-        setting = blocks.load_balancer.locality_lb_setting if blocks.load_balancer else None
-        switched_off = setting is not None and setting.enabled is False
+        balancer = blocks.load_balancer
+        setting = balancer.locality_lb_setting if balancer else None
+        zones = balancer.zone_aware_lb_setting if balancer else None
+        # Also what spreads over localities on purpose, for which no outlierDetection is needed.
+        switched_off = (setting is not None and (setting.enabled is False or bool(setting.distribute))) or zones is not None
         places = sorted({str(endpoint.locality) or "(no locality)" for endpoint in service.endpoints})
         if blocks.outlier_detection is None and len(places) > 1 and not switched_off:
             message = (
@@ -82,7 +85,8 @@ def _policies(view: View) -> Iterator[tuple[Service, Blocks]]:
         service = view.services[hostname]
         port = next((port.number for port in service.ports if port.protocol.is_http), None)
         if service.endpoints and port is not None:
-            yield service, policies.effective(view.scope.rule(hostname, service.namespace), port, "")
+            blocks = policies.effective(view.scope.rule(hostname, service.namespace), port, "")
+            yield service, policies.with_baseline(blocks, view.inputs.node.spec.default_traffic_policy)
 
 
 def _finding(view: View, service: Service, code: str, message: str) -> Finding:

@@ -54,7 +54,12 @@ def test_istios_trap_is_named():
 
 @pytest.mark.parametrize(
     "policy",
-    ["outlierDetection: {maxEjectionPercent: 100}", "loadBalancer: {localityLbSetting: {enabled: false}}"],
+    [
+        "outlierDetection: {maxEjectionPercent: 100}",
+        "loadBalancer: {localityLbSetting: {enabled: false}}",
+        "loadBalancer: {localityLbSetting: {distribute: [{from: '*', to: {us-east: 80, us-west: 20}}]}}",
+        "loadBalancer: {zoneAwareLbSetting: {enabled: true}}",
+    ],
 )
 def test_no_trap_where_it_was_sprung_or_is_wanted(policy):
     assert codes(TWO_AND_TWO + rule(policy)) == []
