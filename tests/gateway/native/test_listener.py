@@ -483,7 +483,9 @@ async def test_without_descriptors_accepting_pauses_and_goes_on(monkeypatch: pyt
         (sock,) = rig.listeners._sockets[key]
 
         class Exhausted:
-            def accept(self) -> None:
+            family = socket.AF_INET
+
+            def _accept(self) -> None:
                 raise OSError(24, "Too many open files")
 
         rig.listeners.accept(key, Exhausted())  # type: ignore[arg-type]
