@@ -168,7 +168,8 @@ def spread(
         last_resort=backend.panic_last_resort,
         granted=_granted(priorities, granted, backend.overprovisioning),
     )
-    parts = list(_parts(priorities, shares))
+    # Where the client names the address (native/original.py), nobody is chosen, as in Istio's ORIGINAL_DST clusters.
+    parts = [] if backend.balance is Balance.PASSTHROUGH else list(_parts(priorities, shares))
     entries: list[tuple[float, Callable[[], Host]]] = []
     bound = 0.0
     for part in parts:

@@ -149,6 +149,12 @@ def test_nobody_at_all():
     assert table_of([]).loads == ()
 
 
+def test_nobody_is_chosen_where_the_client_names_the_address():
+    backend = fedgate_backend(balance=Balance.PASSTHROUGH)
+    table = spread(backend, gather(hosts_of(*near_and_far()), {}), None, random.Random(9).random)
+    assert (table.entries, table.hashed) == ([], None)
+
+
 # --------------------------------------------------------------------------------------------------------- localities
 
 
