@@ -121,9 +121,10 @@ def close_free() -> None:
 async def splice_exact(strand: Strand, source: Stream, target: Stream, count: int, *, stall: float = 0.0) -> None:
     """Move exactly `count` bytes between two plain streams (`spliceable`), nothing of which was read, and with nothing unsent.
 
-    stall: seconds that may pass without a byte (the strand's deadline is moved on); 0 = the strand's deadline holds for all.
-    Raises SourceEnded, OSError when the target is broken, DeadlineExceeded. Interrupted, both are good for closing only. What the
-    target's client says meanwhile goes to the target's handler as ever."""
+    stall: seconds that may pass without a byte (the strand's deadline is moved on); 0 = the strand's deadline holds for all. In the end
+    the source is not paused. What the target's client says meanwhile goes to the target's handler as ever.
+
+    Raises SourceEnded, OSError when the target is broken, DeadlineExceeded. Interrupted, both are good for closing only."""
     pipe = take_pipe()
     if pipe is None:
         await _copy_exact(strand, source, target, count, stall)
@@ -153,6 +154,7 @@ async def splice_exact(strand: Strand, source: Stream, target: Stream, count: in
             elif not pipe.held and left and (not got or rounds >= ROUNDS):
                 await source.wait(strand)
                 rounds = 0
+        source.resume()
     finally:
         give_pipe(pipe)
 
@@ -184,3 +186,4 @@ async def _copy_exact(strand: Strand, source: Stream, target: Stream, left: int,
         if not target.write(data):
             source.pause()
             await target.drain(strand)
+            source.resume()

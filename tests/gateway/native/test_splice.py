@@ -47,6 +47,9 @@ def run(reactor, ends, count, feed, *, end=True, stall=0.0, turns=4000):
             await splice_exact(strand, a, b, count, stall=stall)
         except (OSError, DeadlineExceeded) as error:
             raised.append(error)
+        else:
+            if a.paused:
+                raised.append("paused")
         reactor.unregister(a.fd)
         reactor.unregister(b.fd)
 
