@@ -179,7 +179,7 @@ def _backend(this: _Host, reference: Reference, direction: str) -> tuple[Backend
     endpoints = tuple(_lb_endpoint(each, number, rank) for (each, number), rank in zip(chosen, ranks, strict=True))
     backend = msgspec.structs.replace(
         _with_policy(name, this, reference, rules),
-        rate_limits=rate_limits(written.spec if written else None),
+        rate_limits=rate_limits(written.spec if written else None, inbound=direction == "inbound"),
         locality_weights=tuple(weights.items()) if weights else (),
         zone=str(setting.place.locality) if rules.zone_aware else "",
         tls=_with_alpn(tls, rules.http2),

@@ -6,12 +6,16 @@ from federation.resources import fedgate
 from federation.resources.rate_limit import parse_by
 from gateway.snapshot import RateLimit
 
+_OF_CLIENTS = frozenset({("source", ""), ("identity", "")})
 
-def rate_limits(policy: fedgate.ServicePolicy | None) -> tuple[RateLimit, ...]:
-    """For Backend.rate_limits: every subset and port of the service has buckets of its own."""
+
+def rate_limits(policy: fedgate.ServicePolicy | None, *, inbound: bool = False) -> tuple[RateLimit, ...]:
+    """For Backend.rate_limits: every subset and port of the service has buckets of its own. inbound: of a backend that peers' gateways
+    reach. To it all clients of a peer have one address and one identity, the gateway's: limits by those are for the gateway that the
+    client came to."""
     if policy is None:
         return ()
-    return tuple(
+    limits = tuple(
         RateLimit(
             tokens=each.requests,
             per_ms=int(each.per),
@@ -22,3 +26,4 @@ def rate_limits(policy: fedgate.ServicePolicy | None) -> tuple[RateLimit, ...]:
         )
         for each in policy.rate_limits
     )
+    return tuple(each for each in limits if not _OF_CLIENTS.intersection(each.by)) if inbound else limits

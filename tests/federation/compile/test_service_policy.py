@@ -18,3 +18,10 @@ def test_a_written_limit_becomes_a_bucket():
 def test_no_policy_limits_nothing():
     assert rate_limits(None) == ()
     assert rate_limits(spec("ServicePolicy", "hosts: [a.example]\nfailback: {}")) == ()
+
+
+def test_what_is_of_clients_is_not_asked_of_the_gateway_that_carries_them():
+    text = "{requests: 1}, {requests: 2, by: [source]}, {requests: 3, by: [path, identity]}, {requests: 4, by: ['header:a']}"
+    policy = spec("ServicePolicy", f"hosts: [a.example]\nrateLimits: [{text}]")
+    assert [each.tokens for each in rate_limits(policy, inbound=True)] == [1, 4]
+    assert [each.tokens for each in rate_limits(policy)] == [1, 2, 3, 4]
