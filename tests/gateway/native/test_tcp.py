@@ -35,6 +35,7 @@ from gateway.snapshot import (
     UpstreamTls,
     UpstreamTlsMode,
 )
+from gateway.verdicts import AddressState, Verdicts
 
 NAME = "outbound|9000||tcp.test"
 
@@ -600,3 +601,68 @@ async def test_a_passthrough_export_is_not_decrypted():
         assert await secure(there, SNI, b"hello") == b"hello"
         assert await secure(there, "outbound_.9001_._.tcp.test", b"hello") is None
         nursery.cancel_scope.cancel()
+
+
+# ------------------------------------------------------------------------------------------------------ while it runs
+
+
+async def test_a_relay_outlives_its_endpoint_and_its_backend():
+    echo = Echo()
+    limits = Limits(connections=5, requests=5)
+    async with running(*parts(echo, limits=limits), workloads=[echo], chain=plain()) as gateway:
+        async with await gateway.connect() as stream:
+            await stream.send_all(b"one")
+            assert await stream.receive_some() == b"one"
+            gateway.snapshots.set(gateway.snapshots.value.changed([EndpointSet(NAME, ())]))
+            await trio.testing.wait_all_tasks_blocked(0.01)
+            await stream.send_all(b"two")
+            assert await stream.receive_some() == b"two"
+            assert await gateway.ask(b"new") == b""
+            listener = Listener("127.0.0.1", gateway.port, ListenerKind.GATEWAY)
+            without = [f"backend/{NAME}", f"endpoints/{NAME}"]
+            gateway.snapshots.set(gateway.snapshots.value.changed([listener], without))
+            await trio.testing.wait_all_tasks_blocked(0.01)
+            assert NAME not in gateway.engine.runtime.states
+            assert await ask(stream, b"three") == b"three"
+        await settled(gateway)
+        assert counted(gateway) == [1, 1, 11, 11]
+        assert not gateway.engine.reactor.strands
+
+
+async def test_a_drain_ends_relays_at_its_deadline(tmp_path):
+    echo = Echo()
+    node = Node("gw", "east", access_log=AccessLog(str(tmp_path / "log")))
+    async with running(*parts(echo), workloads=[echo], chain=plain(), node=node) as gateway:
+        async with await gateway.connect() as stream:
+            await stream.send_all(b"one")
+            assert await stream.receive_some() == b"one"
+            async with trio.open_nursery() as nursery:
+                nursery.start_soon(gateway.engine.drain, trio.current_time() + 0.3)
+                await stream.send_all(b"two")
+                assert await stream.receive_some() == b"two"
+            assert await stream.receive_some() == b""
+        assert counted(gateway, "DC") == [0, 1, 6, 6]
+        assert not gateway.engine.reactor.strands
+    assert " DC " in (tmp_path / "log").read_text()
+
+
+async def test_an_endpoint_that_is_found_gone_is_left_before_it_answers():
+    """Its connection hangs; control says that the address is down: the client need not wait for the connect timeout."""
+    silent = socket.socket()
+    silent.bind(("127.0.0.1", 0))
+    silent.listen(0)
+    echo = Echo(b"alive")
+    with silent, contextlib.ExitStack() as stack:
+        for _ in range(3):
+            filling = stack.enter_context(socket.socket())
+            filling.setblocking(False)
+            filling.connect_ex(silent.getsockname())
+        hanging = endpoint(silent.getsockname()[1])
+        endpoints = EndpointSet(NAME, (hanging, endpoint(echo.port, priority=1)))
+        async with running(backend(connect_timeout_ms=15_000), endpoints, workloads=[echo], chain=plain()) as gateway:
+            async with await gateway.connect() as stream:
+                await until(lambda: gateway.engine.runtime.states[NAME].active)
+                gateway.verdicts.set(Verdicts(addresses={hanging.key: AddressState.DOWN}))
+                assert await stream.receive_some() == b"alive"
+            await settled(gateway)
+            assert gateway.engine.runtime.states[NAME].active == 0
