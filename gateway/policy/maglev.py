@@ -10,12 +10,18 @@ Pure: no I/O, no clock, no randomness.
 
 from __future__ import annotations
 
+import functools
 from array import array
 from collections.abc import Iterator, Sequence
 
 from gateway.policy.hashing import normalized, xxh64
 
 _FREE = 0xFFFFFFFF
+
+
+@functools.lru_cache(maxsize=16384)  # 3 MB; a table that loses an endpoint needs no hash again
+def _hashes(key: str) -> tuple[int, int]:
+    return xxh64(key.encode()), xxh64(key.encode(), 1)
 
 
 class Maglev:
@@ -39,9 +45,12 @@ class Maglev:
     def _building(self, keys: Sequence[str], shares: Sequence[float]) -> Iterator[None]:
         table, size = self._table, self.size
         order = sorted(range(len(keys)), key=lambda index: keys[index].encode())
-        names = [keys[index].encode() for index in order]
-        places = [xxh64(name) % size for name in names]
-        skips = [xxh64(name, 1) % (size - 1) + 1 for name in names]
+        places, skips = [], []
+        for index in order:
+            place, skip = _hashes(keys[index])
+            places.append(place % size)
+            skips.append(skip % (size - 1) + 1)
+            yield
         due = [0.0] * len(order)
         heaviest = max(shares)
         filled = rounds = 0

@@ -5,7 +5,7 @@ from collections import Counter
 import pytest
 
 from gateway.policy.hashing import xxh64
-from gateway.policy.keyed import Keyed, rendezvous, table_of
+from gateway.policy.keyed import Keyed, rendezvous, seed_of, table_of
 from gateway.snapshot import Balance
 
 NAMED = [(f"10.1.0.{index}:80", 1.0) for index in range(4)]
@@ -46,12 +46,13 @@ def test_equal_tables_are_one():
 
 
 def test_rendezvous_moves_only_what_has_to_and_weighs():
-    seeds = [xxh64(name.encode()) for name, _ in NAMED]
+    seeds = [seed_of(name) for name, _ in NAMED]
     keys = [xxh64(number.to_bytes(4, "big")) for number in range(6000)]
     weights = [1.0, 1.0, 2.0, 4.0]
     everyone = [rendezvous(key, seeds, weights) for key in keys]
     seen = Counter(everyone)
     for index, weight in enumerate(weights):
         assert seen[index] / 6000 == pytest.approx(weight / 8, abs=0.02)
+    assert Counter(rendezvous(key, seeds, [1.0] * 4) for key in keys)[0] / 6000 == pytest.approx(0.25, abs=0.02)
     fewer = [rendezvous(key, seeds[:3], weights[:3]) for key in keys]
     assert all(one == other for one, other in zip(everyone, fewer, strict=True) if one != 3)
