@@ -193,3 +193,77 @@ def test_a_handshake_with_nonsense_fails(reactor, pair, contexts):
     pair[1].send(b"GET / HTTP/1.1\r\n\r\n")
     turn(reactor)
     assert seen
+
+
+class ByHand:
+    """A TLS client over a socket, moved step by step, so that it is seen what came when."""
+
+    def __init__(self, sock, context):
+        self.sock, self.down, self.up = sock, ssl.MemoryBIO(), ssl.MemoryBIO()
+        self.tls = context.wrap_bio(self.down, self.up, server_hostname="a.test")
+
+    def step(self, what):
+        """Does it, says what TLS has to say; whether it was done."""
+        try:
+            what()
+            done = True
+        except ssl.SSLWantReadError:
+            done = False
+        if self.up.pending:
+            self.sock.send(self.up.read())
+        return done
+
+    def came(self):
+        """Bytes that are here, given to TLS."""
+        try:
+            data = self.sock.recv(65536)
+        except BlockingIOError:
+            return 0
+        self.down.write(data)
+        return len(data)
+
+
+def held(reactor, pair, contexts, version, *, answer):
+    """A server that reads one request and answers it, or ends; and its client with the handshake done."""
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+    context.check_hostname, context.verify_mode, context.maximum_version = False, ssl.CERT_NONE, version
+
+    async def serve(strand):
+        stream = TlsStream(Stream(reactor, pair[0], strand.wake), contexts[0], server_side=True)
+        await stream.handshake(strand)
+        assert await stream.recv(strand) == b"ask"
+        if answer:
+            await stream.sendall(strand, b"answer")
+        stream.close()
+
+    reactor.spawn(serve)
+    client = ByHand(pair[1], context)
+    assert not client.step(client.tls.do_handshake)
+    for _ in range(4):
+        turn(reactor)
+        client.came()
+        if client.step(client.tls.do_handshake):
+            break
+    turn(reactor)
+    return client
+
+
+@pytest.mark.parametrize("answer", [True, False])
+def test_tickets_of_tls_13_leave_with_the_answer(reactor, pair, contexts, answer):
+    client = held(reactor, pair, contexts, ssl.TLSVersion.TLSv1_3, answer=answer)
+    assert client.tls.version() == "TLSv1.3"
+    assert client.came() == 0
+    client.step(lambda: client.tls.write(b"ask"))
+    turn(reactor)
+    assert client.came()
+    assert client.tls.read(100) == (b"answer" if answer else b"")
+    assert client.tls.session.has_ticket
+
+
+def test_the_end_of_a_handshake_of_tls_12_is_sent_at_once(reactor, pair, contexts):
+    client = held(reactor, pair, contexts, ssl.TLSVersion.TLSv1_2, answer=True)
+    assert client.tls.version() == "TLSv1.2"
+    client.step(lambda: client.tls.write(b"ask"))
+    turn(reactor)
+    assert client.came()
+    assert client.tls.read(100) == b"answer"
