@@ -169,8 +169,6 @@ ROWS = [
         "frames: asterisk of OPTIONS",
         headers(1, ((":method", "OPTIONS"), *PSEUDO[1:3], (":path", "*"))),
         status=404,
-        reason="as over HTTP/1",
-        but="status saws",
     ),
     malformed("frames: trailers with a pseudo field", opened(1) + DataFrame(1, b"x").serialize() + headers(1, ((":path", "/x"),))),
     malformed(

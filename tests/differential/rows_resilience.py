@@ -362,7 +362,7 @@ ROWS = [
     preflight("preflight of a star", "cors-star", "https://x.example"),
     preflight("preflight of a direct response", "cors-direct", "https://a.example"),
     preflight("preflight of a redirect", "cors-redirect", "https://a.example", status=301),
-    preflight("preflight before a fault", "cors-fault", "https://a.example", status=503, needs="fault before CORS"),
+    preflight("preflight before a fault", "cors-fault", "https://a.example", status=503, needs="cors"),
     preflight("preflight of a null origin", "cors-any", "null"),
     preflight(
         "preflight for a private network",
@@ -403,7 +403,7 @@ ROWS = [
     ),
     Row("CORS on a direct response", "cors-direct", headers=origin("https://a.example"), needs="cors"),
     Row("CORS on a redirect", "cors-redirect", headers=origin("https://a.example"), status=301, needs="cors"),
-    Row("CORS on a fault", "cors-fault", headers=origin("https://a.example"), status=503, needs="fault before CORS"),
+    Row("CORS on a fault", "cors-fault", headers=origin("https://a.example"), status=503, needs="cors"),
     # mirrors
     *(
         Row(f"mirror {method} {path}", "mirrored", path, seen=count, needs="mirror", method=method, body=body, differs=SHADOW)

@@ -114,7 +114,7 @@ ROWS = [
     Row("host set at both levels", "host-set", "/levels"),
     Row("host set at both levels of a split", "host-set", "/weighted"),
     Row("host set by its pseudo name", "host-set", "/authority"),
-    *(Row(f"path {path}", "echo", path, status=400, probe=True, needs="says close") for path in ("/%00", "/%c3%a4%00", "/a%00b?x")),
+    *(Row(f"path {path}", "echo", path, status=400, probe=True) for path in ("/%00", "/%c3%a4%00", "/a%00b?x")),
     *(Row(f"path {path}", "echo", path) for path in PATHS),
     *(
         Row(f"path {path}", "echo", path, needs="normal paths")

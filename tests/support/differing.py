@@ -34,12 +34,9 @@ LATER: Mapping[str, str] = {
     "raw queries": "query parameters are decoded before they are matched",
     "no such backend": "the body says that no healthy upstream is there",
     "codes in retryOn": "status codes are retried only beside the word retriable-status-codes",
-    "unasked 100": "100 Continue goes to those who expect it only",
     "https in clear": "an https target on a plain connection is served",
-    "fault before CORS": "preflights are answered before a fault",
-    "says close": "400 for a bad path closes without saying so",
-    "resets go on": "a stream that the workload resets in its answer stays open to the client",
-    "reset streams": "a stream that a workload resets is opened once more",
+    "believed schemes": "httpsRedirect redirects what a trusted proxy says came by https",
+    "trailers only": "an answer of trailers only gets a length",
 }
 """Features that rows need (`needs`) and fedgate does not have yet, and what is missing. Empty = everything is compared."""
 
@@ -48,15 +45,17 @@ LATER: Mapping[str, str] = {
 class Row:
     """One request, or several on one connection.
 
-    name: unique. site: the VirtualService it goes to, whose host is SITE.test unless `host` says more. raw: exact bytes instead of the
-    other fields; a tuple = pieces, each sent after the answer to the one before; `{host}` in it is the site's host. methods: of the
-    requests in raw, so that their answers can be read. protocol: "h1"; "h2" (prior knowledge, or ALPN over TLS); "grpc" = h2 with
-    gRPC's headers; "frames" = `raw` are HTTP/2 frames, `streams` the numbers that must end. over: the server it connects to.
-    Pieces also go out when a 1xx comes. tunnel: bytes sent after 101 or 2xx to CONNECT, to come back. half_close: no more is sent after that.
+    name: unique. site: the VirtualService it goes to, whose host is SITE.test unless `host` says more. over: the server it connects to.
+    protocol: "h1"; "h2" (prior knowledge, or ALPN over TLS); "grpc" = h2 with gRPC's headers; "frames" = `raw` are HTTP/2 frames,
+    `streams` the numbers that must end.
+    raw: exact bytes instead of the fields before it; a tuple = pieces, each sent when an answer or a 1xx to the one before has come;
+    `{host}` in it is the site's host. methods: of the requests in raw, so that their answers can be read. times: so often, one after
+    the other in HTTP/1, at once in HTTP/2. tunnel: bytes sent after 101, to come back. half_close: no more is sent after the last.
     probe: ask once more on the connection, and compare whether it served. replies: of the backend, by attempt.
-    status: Envoy's; None = not looked at. served: names of the backends that Envoy reached, in order; None = not looked at. took: seconds, at least and at
-    most, of both. ignore: fields that this row is not about; only: the fields that it is about, if not all; of requests that reached the
-    workload those count that it got whole.
+    status: Envoy's; None = not looked at. served: names of the backends that Envoy reached, in order; None = not looked at.
+    seen: wait for so many requests at the backends. took: seconds, at least and at most, of both.
+    ignore: fields that this row is not about; only: the fields that it is about, if not all (and then of requests that reached the
+    workload those count that it got whole). needs: a feature of LATER. differs: field → why.
     """
 
     name: str

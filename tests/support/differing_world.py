@@ -57,6 +57,8 @@ def services(recorder, ring):
         entry("grpc.shop", one, "GRPC"),
         *(entry(f"{name}.shop", [ring.endpoint(one) for one in RINGS]) for name in HASHING),
         subsets("app.shop", "v1", "v2", "v3"),
+        entry("limited.shop", one),
+        document("ServicePolicy", "limited", {"hosts": ["limited.shop"], "rateLimits": [{"requests": 3, "per": "60s"}]}),
         document("DestinationRule", "fresh", {"host": "fresh.shop", "trafficPolicy": ONCE}),
         *(
             document("DestinationRule", name, {"host": f"{name}.shop", "trafficPolicy": {"loadBalancer": balancing}})
@@ -82,12 +84,13 @@ def subsets(host, *names):
 
 
 class World:
-    """sites: name → (hosts or None for NAME.test, http rules); one of them is `echo`.
+    """sites: name → (hosts or None for NAME.test, http rules); one of them is `echo`. proxies: how
+    many before the gateways are trusted.
 
     loopback: what Envoy calls a client that came over the loopback interface: in x-forwarded-for it writes the machine's own address
     for those, which `compare` puts right."""
 
-    def __init__(self, folder, sites, *, more=(), node=None, gateway="web"):
+    def __init__(self, folder, sites, *, proxies=0):
         self.names = sites
         self.stack = contextlib.ExitStack()
         self.ring = Recorder(*RINGS, address=fresh_address())
@@ -99,13 +102,12 @@ class World:
         recorders = [Recorder(*NAMES, address=fresh_address()) for _ in range(2)]
         for recorder, address in zip(recorders, (ours.address, theirs), strict=True):
             self.sides[address] = recorder
-        written = [self.documents(sites, recorder, address, folder) + list(more) for address, recorder in self.sides.items()]
+        written = [self.documents(sites, recorder, address, folder) for address, recorder in self.sides.items()]
         for each in written[0]:
             ours.write(f"{each['kind']}-{each['metadata']['name']}".lower(), each)
-        if node:
-            ours.write("node", ours.node(**node))
+        ours.write("node", ours.node(gatewayTopology={"numTrustedProxies": proxies}))
         self.fedgate = ours
-        intent = Intent(written[1], {"https": downstream(folder), "mtls": downstream(folder, mutual=True)})
+        intent = Intent(written[1], {"https": downstream(folder), "mtls": downstream(folder, mutual=True)}, proxies=proxies)
         self.envoy = Server(folder, intent)
         self.envoy.configuration = intent.configuration(theirs, self.envoy.admin)
         self.envoy.configuration["admin"]["address"]["socket_address"]["address"] = self.envoy.address

@@ -28,10 +28,11 @@ BALANCE = {"ROUND_ROBIN": "ROUND_ROBIN", "RANDOM": "RANDOM", "LEAST_REQUEST": "L
 
 
 class Intent:
-    """documents: as `running.document` makes them. contexts: Envoy transport sockets by the name of a Gateway's server."""
+    """documents: as `running.document` makes them. contexts: Envoy transport sockets by the name of a Gateway's server. proxies: Istio's
+    numTrustedProxies."""
 
-    def __init__(self, documents, contexts=None):
-        self.contexts = contexts or {}
+    def __init__(self, documents, contexts=None, *, proxies=0):
+        self.contexts, self.proxies = contexts or {}, proxies
         self.kinds = {}
         for each in documents:
             self.kinds.setdefault(each["kind"], []).append(each)
@@ -60,6 +61,7 @@ class Intent:
             "stat_prefix": server["port"]["name"],
             "codec_type": "AUTO",
             "use_remote_address": True,
+            "xff_num_trusted_hops": self.proxies,
             "normalize_path": True,
             "path_with_escaped_slashes_action": "KEEP_UNCHANGED",
             "server_name": "istio-envoy",
