@@ -29,7 +29,7 @@ Weighted = list[tuple[Host, float]]
 HASHING = frozenset({Balance.RING_HASH, Balance.MAGLEV})
 NEVER = float("inf")
 
-_SLICE = 1000  # steps of a hash table a tick: 1 to 4 ms; no turn may last over 5
+_SLICE = 500  # steps of a hash table a tick: 0.5 to 2 ms; no turn may last over 5
 
 
 class Priority:
@@ -81,7 +81,7 @@ class Spread:
         self._unfinished = [table for _, table in tables if not table.ready]
 
     def build(self) -> bool:
-        """Go on with hash tables that are not whole yet, for up to 4 ms; True when all are. Call it once a tick until then."""
+        """Go on with hash tables that are not whole yet, for up to 2 ms; True when all are. Call it once a tick until then."""
         while self._unfinished and self._unfinished[-1].build(_SLICE):
             self._unfinished.pop()
         return not self._unfinished
