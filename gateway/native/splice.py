@@ -26,14 +26,14 @@ SPLICE_FROM = 256 * 1024
 ROUNDS = 8
 """Fillings of a pipe before other connections have their turn: 8 MB are about 3 ms."""
 
-_KEPT = 64  # free pipes; empty ones hold no pages, only their table of slots (10 KiB)
+MOST = 128
+"""Pipes of a process. One holds what a peer that does not read leaves in it, up to a megabyte, so this bounds kernel memory; and each is
+two descriptors beside its connection's two. Whoever finds none copies, 64 KiB at a time. A way that is idle holds none."""
+
 # The system gives pipes of two pages to a user whose pipes take more than fs.pipe-user-pages-soft (64 MiB): worse than copying.
 _LEAST = 64 * 1024
 _FLAGS = 1 | 2  # SPLICE_F_MOVE, SPLICE_F_NONBLOCK: the os module names them from 3.12 on
 _CANNOT = frozenset({errno.EINVAL, errno.ENOSYS, errno.EPERM})
-
-_free: list[Pipe] = []
-_able = [True]
 
 
 class SourceEnded(OSError):
@@ -80,42 +80,61 @@ class Pipe:
         return f"<Pipe {self.held}/{self.size}>"
 
 
-def take_pipe() -> Pipe | None:
-    """An empty pipe, to be given back by `give_pipe`; None when none is to be had: copy then."""
-    if _free:
-        return _free.pop()
-    if not _able[0]:
-        return None
-    try:
-        pipe = Pipe()
-    except OSError:
-        return None
-    if pipe.size < _LEAST:
-        pipe.close()
-        return None
-    return pipe
+class Pipes:
+    """Those of one process. free: nobody uses them. made: all there are."""
+
+    __slots__ = ("free", "made", "most")
+
+    def __init__(self, most: int = MOST) -> None:
+        self.free: list[Pipe] = []
+        self.made = 0
+        self.most = most
+
+    def take(self) -> Pipe | None:
+        """An empty pipe, to be given back; None when none is to be had: copy then."""
+        if self.free:
+            return self.free.pop()
+        if self.made >= self.most:
+            return None
+        try:
+            pipe = Pipe()
+        except OSError:
+            return None
+        if pipe.size < _LEAST:
+            pipe.close()
+            self.most = self.made  # the system will give no more that are worth having
+            return None
+        self.made += 1
+        return pipe
+
+    def give(self, pipe: Pipe) -> None:
+        """Take one back. Any number of bytes may be left in it: they are forgotten."""
+        if pipe.held or self.made > self.most:
+            pipe.close()
+            self.made -= 1
+        else:
+            self.free.append(pipe)
+
+    def refuse(self, error: OSError, pipe: Pipe) -> bool:
+        """Whether a `fill` failed because this system splices no such sockets; then there are no pipes any more."""
+        if error.errno in _CANNOT and not pipe.held:
+            self.most = 0
+            self.close()
+            return True
+        return False
+
+    def close(self) -> None:
+        """Close those that nobody uses."""
+        while self.free:
+            self.free.pop().close()
+            self.made -= 1
+
+    def __repr__(self) -> str:
+        return f"<Pipes {len(self.free)} free of {self.made}, {self.most} at most>"
 
 
-def give_pipe(pipe: Pipe) -> None:
-    """Any number of bytes may be left in it: they are forgotten."""
-    if pipe.held or len(_free) >= _KEPT:
-        pipe.close()
-    else:
-        _free.append(pipe)
-
-
-def cannot(error: OSError, pipe: Pipe) -> bool:
-    """Whether a first `fill` failed because this system splices no sockets; then no pipe is handed out any more."""
-    if error.errno in _CANNOT and not pipe.held:
-        _able[0] = False
-        return True
-    return False
-
-
-def close_free() -> None:
-    """Close the pipes that nobody uses."""
-    while _free:
-        _free.pop().close()
+PIPES = Pipes()
+"""Of this process."""
 
 
 async def splice_exact(strand: Strand, source: Stream, target: Stream, count: int, *, stall: float = 0.0) -> None:
@@ -125,7 +144,7 @@ async def splice_exact(strand: Strand, source: Stream, target: Stream, count: in
     the source is not paused. What the target's client says meanwhile goes to the target's handler as ever.
 
     Raises SourceEnded, OSError when the target is broken, DeadlineExceeded. Interrupted, both are good for closing only."""
-    pipe = take_pipe()
+    pipe = PIPES.take()
     if pipe is None:
         await _copy_exact(strand, source, target, count, stall)
         return
@@ -137,7 +156,7 @@ async def splice_exact(strand: Strand, source: Stream, target: Stream, count: in
                 try:
                     got = pipe.fill(source.fd, left)
                 except OSError as error:
-                    if cannot(error, pipe):
+                    if PIPES.refuse(error, pipe):
                         await _copy_exact(strand, source, target, left, stall)
                         return
                     raise SourceEnded(error.errno, error.strerror) from None
@@ -156,7 +175,7 @@ async def splice_exact(strand: Strand, source: Stream, target: Stream, count: in
                 rounds = 0
         source.resume()
     finally:
-        give_pipe(pipe)
+        PIPES.give(pipe)
 
 
 async def _room(strand: Strand, source: Stream, target: Stream) -> None:

@@ -5,7 +5,8 @@ a byte that comes costs a read, a write, and no step through the strand's corout
 written: 64 KiB a direction is all that is held, and a peer that does not read stops the other side's reads. When a write leaves
 something, a short strand of its own drains it, since `drain` is what every kind of stream has.
 
-Between two plain sockets a way that has moved SPLICE_FROM bytes goes on by splice: bytes then stay in the kernel.
+Between two plain sockets a way that has moved SPLICE_FROM bytes goes on by splice: bytes then stay in the kernel. It has a pipe only while
+there is something to move.
 
 Ends. An end is passed on (`finish`) and the other way goes on: half-close. A TLS connection that ended without close_notify is passed
 on as that, an end which does not claim to be whole, as Envoy and HAProxy do. A reset ends both. A target that takes nothing more
@@ -20,7 +21,7 @@ import ssl
 from typing import Protocol
 
 from gateway.native.reactor import NEVER, DeadlineExceeded, Handler, Strand, suspend
-from gateway.native.splice import ROUNDS, SPLICE_FROM, Pipe, cannot, give_pipe, take_pipe
+from gateway.native.splice import PIPES, ROUNDS, SPLICE_FROM, Pipe
 from gateway.native.stream import Stream, TlsStream
 
 
@@ -178,12 +179,17 @@ class _Way:
     def _ready(self, events: int) -> None:
         """The source's handler."""
         if self._pair.over is None and not self.done:
-            if self._pipe is None:
-                self._copy()
-            else:
-                self._pump(self._pipe)
+            self._move()
         if self._pair.over is not None:
             self._pair.wake()
+
+    def _move(self) -> None:
+        if self._pipe is None and self.splices and self.moved >= SPLICE_FROM:
+            self._pipe = PIPES.take()
+        if self._pipe is None:
+            self._copy()
+        else:
+            self._pump(self._pipe)
 
     # ---------------------------------------------------------------------------------------------------- by copying
 
@@ -219,9 +225,6 @@ class _Way:
         if not whole:
             self.source.pause()
             self._drainer = self._pair.strand.reactor.spawn(self._drain, name="tunnel.drain")
-        elif self.splices and self.moved >= SPLICE_FROM:
-            self._pipe = take_pipe()
-            self.splices = self._pipe is not None
 
     async def _drain(self, strand: Strand) -> None:
         try:
@@ -250,11 +253,12 @@ class _Way:
                 try:
                     got = pipe.fill(source.fd, pipe.size)
                 except OSError as error:
-                    if cannot(error, pipe):
+                    if PIPES.refuse(error, pipe):
                         return self._copy_on(pipe)
                     return self._pair.end(self._blames[0])
                 if got is None and not pipe.held:
-                    return self._room_found(target)
+                    self._room_found(target)
+                    return self._release()
                 self._ended = got == 0
             if pipe.held:
                 try:
@@ -273,10 +277,11 @@ class _Way:
             target.ask_room(self._room)
         elif not pipe.held:
             self._room_found(target)
+            self._release()
 
     def _copy_on(self, pipe: Pipe) -> None:
         """This system splices no sockets: as before."""
-        give_pipe(pipe)
+        PIPES.give(pipe)
         self._pipe, self.splices = None, False
         self._copy()
 
@@ -344,11 +349,8 @@ class _Way:
             other._look()
 
     def _look(self) -> None:
-        if self._pipe is not None:
-            if not self._room_asked:
-                self._pump(self._pipe)
-        elif self._drainer is None:
-            self._copy()
+        if not self._room_asked and self._drainer is None:
+            self._move()
 
     def _release(self) -> None:
         if self._room_asked:
@@ -356,7 +358,7 @@ class _Way:
             assert isinstance(self.target, Stream)
             self.target.room_found()
         if self._pipe is not None:
-            give_pipe(self._pipe)
+            PIPES.give(self._pipe)
             self._pipe = None
 
     def close(self) -> None:

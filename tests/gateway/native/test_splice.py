@@ -8,17 +8,17 @@ import pytest
 
 from gateway.native import splice
 from gateway.native.reactor import DeadlineExceeded, Reactor
-from gateway.native.splice import SourceEnded, give_pipe, splice_exact, take_pipe
+from gateway.native.splice import PIPES, Pipes, SourceEnded, splice_exact
 from gateway.native.stream import Stream
 
 
 @pytest.fixture
 def reactor():
-    splice.close_free()
+    splice.PIPES.close()
     reactor = Reactor()
     yield reactor
     reactor.close()
-    splice.close_free()
+    splice.PIPES.close()
 
 
 @pytest.fixture
@@ -73,7 +73,7 @@ def run(reactor, ends, count, feed, *, end=True, stall=0.0, turns=4000):
 @pytest.mark.parametrize("pipes", [True, False])
 @pytest.mark.parametrize("count", [0, 1, 300_000, 5_000_000])
 def test_exactly_so_many_bytes_and_not_one_more(reactor, ends, count, pipes, monkeypatch):
-    monkeypatch.setattr(splice, "_able", [pipes])
+    monkeypatch.setattr(splice.PIPES, "most", splice.MOST if pipes else 0)
     data = os.urandom(count + 10)
     got, raised = run(reactor, ends, count, data)
     assert got == data[:count]
@@ -83,7 +83,7 @@ def test_exactly_so_many_bytes_and_not_one_more(reactor, ends, count, pipes, mon
 
 @pytest.mark.parametrize("pipes", [True, False])
 def test_a_source_that_ends_early_is_told_apart(reactor, ends, pipes, monkeypatch):
-    monkeypatch.setattr(splice, "_able", [pipes])
+    monkeypatch.setattr(splice.PIPES, "most", splice.MOST if pipes else 0)
     got, raised = run(reactor, ends, 1_000_000, b"x" * 400_000)
     assert len(got) <= 400_000
     assert [type(each) for each in raised] == [SourceEnded]
@@ -133,14 +133,40 @@ def test_stalling_is_bounded(ends):
 
 def test_pipes_are_kept_and_dirty_ones_are_not(reactor, ends):
     before = descriptors()
-    pipe = take_pipe()
-    give_pipe(pipe)
-    assert take_pipe() is pipe
+    pipe = PIPES.take()
+    PIPES.give(pipe)
+    assert PIPES.take() is pipe
     ends[0].send(b"left over")
     assert pipe.fill(ends[1].fileno(), 100) == 9
-    give_pipe(pipe)
-    other = take_pipe()
+    PIPES.give(pipe)
+    other = PIPES.take()
     assert other is not pipe
-    give_pipe(other)
-    splice.close_free()
+    PIPES.give(other)
+    splice.PIPES.close()
     assert descriptors() == before
+
+
+def test_there_are_no_more_pipes_than_allowed_and_dirty_ones_make_room(ends):
+    pipes = Pipes(2)
+    one, two = pipes.take(), pipes.take()
+    assert pipes.take() is None
+    ends[0].send(b"left over")
+    one.fill(ends[1].fileno(), 100)
+    pipes.give(one)
+    assert pipes.made == 1
+    three = pipes.take()
+    pipes.give(two)
+    pipes.give(three)
+    pipes.close()
+    assert pipes.made == 0
+
+
+def test_where_sockets_cannot_be_spliced_there_are_no_pipes(ends):
+    pipes = Pipes(2)
+    pipe, other = pipes.take(), pipes.take()
+    pipes.give(other)
+    assert not pipes.refuse(ConnectionResetError(104, "reset"), pipe)
+    assert pipes.refuse(OSError(22, "invalid"), pipe)
+    pipes.give(pipe)
+    assert pipes.take() is None
+    assert pipes.made == 0

@@ -150,7 +150,7 @@ async def test_bytes_both_ways_half_close_metrics_and_log(tmp_path):
 async def test_megabytes_are_the_same_bytes_and_leave_no_descriptor():
     echo = Echo()
     data = os.urandom(6_000_000)
-    splice.close_free()
+    splice.PIPES.close()
     async with running(*parts(echo), workloads=[echo], chain=plain()) as gateway:
 
         async def once():
@@ -159,14 +159,14 @@ async def test_megabytes_are_the_same_bytes_and_leave_no_descriptor():
 
         await once()
         await settled(gateway)
-        splice.close_free()
+        splice.PIPES.close()
         before = len(os.listdir("/proc/self/fd"))
         async with trio.open_nursery() as nursery:
             for _ in range(4):
                 nursery.start_soon(once)
         await settled(gateway)
         assert counted(gateway)[2:] == [5 * len(data)] * 2
-        splice.close_free()
+        splice.PIPES.close()
         assert len(os.listdir("/proc/self/fd")) == before
 
 
