@@ -140,7 +140,7 @@ async def settles(read, wanted):
 
 async def test_nothing_is_left_over():
     workloads = [Workload(habit) for habit in HABITS]
-    async with running(*parts(workloads, 0), workloads=workloads) as gateway:
+    async with running(*parts(workloads, 1), workloads=workloads) as gateway:  # one with a timeout
         assert (await gateway.get()).startswith((b"HTTP/1.1 200", b"HTTP/1.1 50"))
         reactor = gateway.engine.reactor
         gateway.snapshots.set(gateway.snapshot(*without_endpoints()))
