@@ -16,7 +16,7 @@ from gateway.native.http1 import Http1Exchange
 from gateway.native.reactor import DeadlineExceeded, Strand, suspend
 from gateway.native.replies import TEXT, refusal, reply
 from gateway.native.runtime import Runtime
-from gateway.native.stream import Stream
+from gateway.native.stream import LINGER, Stream
 from gateway.snapshot import ListenerKind
 
 # What no HTTP/1 parser takes: the client knows that HTTP/2 is spoken here (RFC 9113 section 3.3). On every port in clear text, as Envoy's
@@ -24,8 +24,6 @@ from gateway.snapshot import ListenerKind
 _PRIOR_KNOWLEDGE = http2_server.PREFACE[:18]
 IDLE = 3600.0  # seconds between requests: Envoy's and Istio's HTTP idle timeout
 HEAD = 60.0  # seconds from a head's first byte to its last: nginx's client_header_timeout
-_LINGER = 1.0  # seconds in which what a refused client still sends is read, so that a reset does not take the answer from it
-_LINGER_BYTES = 256 * 1024
 
 
 async def serve(strand: Strand, stream: Stream, context: ConnectionContext, runtime: Runtime, data: bytes = b"") -> None:
@@ -72,7 +70,7 @@ async def serve(strand: Strand, stream: Stream, context: ConnectionContext, runt
                 await _refuse(exchange, error)
                 return
             if not await exchange.run(head):
-                await _linger(exchange)
+                await exchange.stream.linger(strand)
                 return
     finally:
         runtime.connections.discard(exchange)
@@ -88,29 +86,10 @@ async def _refuse(exchange: Http1Exchange, error: GatewayError | DeadlineExceede
         error = RequestTimeout()
     exchange.runtime.observer.refuse(error.detail)
     strand = exchange.strand
-    strand.until(strand.reactor.now + _LINGER)
+    strand.until(strand.reactor.now + LINGER)
     exchange.record_refusal(error)
     await exchange.stream.sendall(strand, refusal(error.status, error.body))
-    await _linger(exchange)
-
-
-async def _linger(exchange: Http1Exchange) -> None:
-    """Say that nothing more comes, and read what the client had on its way; else the kernel answers it with a reset, which takes from
-    the client what it has not read of the answer yet (RFC 9112 section 9.6)."""
-    strand, stream = exchange.strand, exchange.stream
-    if stream.closed:
-        return
-    stream.finish()
-    strand.until(strand.reactor.now + _LINGER)
-    left = _LINGER_BYTES
-    try:
-        while left > 0:
-            data = await stream.recv(strand)
-            if not data:
-                return
-            left -= len(data)
-    except (OSError, DeadlineExceeded):
-        return
+    await exchange.stream.linger(strand)
 
 
 async def _readiness(strand: Strand, stream: Stream, runtime: Runtime) -> None:

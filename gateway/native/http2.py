@@ -64,6 +64,7 @@ class Http2Stream:
         "writer",
     )
     multiplexed = True
+    spliceable = False
     closed = False
     fd = -1
     buffer = b""

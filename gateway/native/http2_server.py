@@ -18,7 +18,7 @@ from gateway.errors import DownstreamClosed, GatewayError, HeadersTooLarge, to_g
 from gateway.native.codec.events import END, RequestHead, ResponseHead
 from gateway.native.codec.fields import Kind
 from gateway.native.codec.http2 import Http2Codec
-from gateway.native.codec.http2_events import Reset, TooLarge
+from gateway.native.codec.http2_events import ConnectionFault, Reset, TooLarge
 from gateway.native.connection import ConnectionContext
 from gateway.native.exchange import Exchange
 from gateway.native.heads import response_list
@@ -215,7 +215,8 @@ class Http2Server(Connection):
             return
         self.closed = True
         self.why = error
-        self.reactor.unregister(self.stream.fd)
+        self.stream.listen(self.strand.wake)
+        self.stream.pause()
         self.end_streams()
         self.strand.wake(0)
 
@@ -273,6 +274,9 @@ async def serve(strand: Strand, stream: Stream, context: ConnectionContext, runt
             connection.receive(data)
         while not connection.closed:
             await suspend()
+        if isinstance(connection.why, ConnectionFault):
+            runtime.observer.refuse(connection.why.detail)
+            await stream.linger(strand)
     except DeadlineExceeded:
         connection.codec.goaway()
         connection.flush()

@@ -30,7 +30,7 @@ class Tee:
 
     __slots__ = ("_held", "_inbox", "_input", "lost", "reactor")
     buffer = b""
-    closed = False
+    closed = spliceable = False
 
     def __init__(self, reactor: Reactor) -> None:
         self.reactor: Reactor = reactor

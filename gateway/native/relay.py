@@ -6,14 +6,16 @@ answer that breaks off is never completed by us: the client's connection is rese
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from gateway.errors import DownstreamClosed, UpstreamProtocolError
 from gateway.native.backend import BackendState
 from gateway.native.codec.events import END, RequestHead, ResponseHead, Trailers
+from gateway.native.codec.h1 import ClientCodec
 from gateway.native.host import Host
 from gateway.native.pool import AttemptFailed, Upstream
 from gateway.native.reactor import DeadlineExceeded, suspend
+from gateway.native.splice import SPLICE_FROM, SourceEnded, splice_exact
 from gateway.native.upload import STALL, framed
 from gateway.policy.failure import Failure
 
@@ -76,9 +78,10 @@ async def stream_answer(x: Exchange, head: RequestHead, response: ResponseHead) 
     assert upstream is not None
     assert state is not None
     assert host is not None
-    codec = upstream.codec
+    codec: Any = upstream.codec
     out = x.open_answer(head, response)
     chunked = x.chunked
+    splices = response.length >= SPLICE_FROM and upstream.stream.spliceable and x.stream.spliceable
     trailers: list[bytes] = []
     try:
         while True:
@@ -94,6 +97,9 @@ async def stream_answer(x: Exchange, head: RequestHead, response: ResponseHead) 
                 if out:
                     await _send(x, out)
                     out = b""
+                if splices and codec.left >= SPLICE_FROM and not codec.buffer:
+                    await _splice(x, codec)
+                    continue
                 data = await _receive(x)
                 if data:
                     codec.receive(data)
@@ -119,6 +125,24 @@ async def stream_answer(x: Exchange, head: RequestHead, response: ResponseHead) 
     except OSError:
         raise DownstreamClosed from None
     return x.keep and (x.body is None or x.body.complete)
+
+
+async def _splice(x: Exchange, codec: ClientCodec) -> None:
+    """The rest of a body by length between two plain sockets, without its bytes coming here. Raises OSError, DownstreamClosed, Broken."""
+    left, strand = codec.left, x.strand
+    stall = min(STALL, x.limit - strand.reactor.now)
+    strand.until(strand.reactor.now + stall)
+    source: Any = x.upstream.stream if x.upstream is not None else None
+    try:
+        await splice_exact(strand, source, x.stream, left, stall=stall)
+    except DeadlineExceeded:
+        raise Broken(b"UT", b"response_timeout") from None
+    except SourceEnded:
+        raise
+    except OSError:
+        raise DownstreamClosed from None
+    codec.passed(left)
+    x.sent += left
 
 
 async def _receive(x: Exchange) -> bytes:

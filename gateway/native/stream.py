@@ -16,7 +16,12 @@ import contextlib
 import socket
 import ssl
 
-from gateway.native.reactor import READ, WRITE, Handler, Reactor, Strand, suspend
+from gateway.native.reactor import READ, WRITE, DeadlineExceeded, Handler, Reactor, Strand, suspend
+
+LINGER = 1.0
+"""Seconds in which what a refused client still sends is read."""
+
+_LINGER_BYTES = 256 * 1024
 
 RECEIVE = 65536
 """Bytes of one read: what is held of one direction at most while the other side does not take it (DATAPLANE "I/O design" 5)."""
@@ -165,6 +170,23 @@ class Stream:
         """Say that nothing more comes; reading goes on. What is broken already stays so."""
         with contextlib.suppress(OSError):
             self.sock.shutdown(socket.SHUT_WR)
+
+    async def linger(self, strand: Strand) -> None:
+        """Say that nothing more comes, and read for a while what the other side had on its way; else the kernel answers that with a reset,
+        which takes from it what it has not read of the last words yet (RFC 9112 section 9.6). Raises nothing."""
+        if self.closed:
+            return
+        self.finish()
+        strand.until(strand.reactor.now + LINGER)
+        left = _LINGER_BYTES
+        try:
+            while left > 0:
+                data = await self.recv(strand)
+                if not data:
+                    return
+                left -= len(data)
+        except (OSError, DeadlineExceeded):
+            return
 
     def close(self) -> None:
         """Close at once; what was not sent is lost. Any number of times."""

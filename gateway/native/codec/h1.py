@@ -323,6 +323,17 @@ class ClientCodec(_Receiver):
         except Malformed as fault:
             raise UpstreamProtocolError(f"upstream_reset_before_response_started{{protocol_error|{fault.reason}}}") from None
 
+    @property
+    def left(self) -> int:
+        """Bytes of a body by length that were not received yet; 0 for any other."""
+        body = self._body
+        return body.left - len(self.buffer) if type(body) is LengthBody else 0
+
+    def passed(self, count: int) -> None:
+        """So many bytes of the body by length went another way than through this codec."""
+        assert type(self._body) is LengthBody
+        self._body.left -= count
+
     def ended(self) -> bool:
         """The connection has ended: True if that ends the body as it may, False if something is missing."""
         whole = self._pending_end or isinstance(self._body, CloseBody)

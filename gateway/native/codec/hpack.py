@@ -137,72 +137,69 @@ class Decoder:
 
     def decode(self, block: bytes) -> tuple[list[bytes], list[Entry]]:
         """(lines of all regular fields in order; entries that are more than a plain line, in order). Raises CompressionFault."""
-        try:
-            return self._decode(block)
-        except IndexError:
-            raise CompressionFault("a block is cut short, or an index is not in the table") from None
-        except HuffmanFault as fault:
-            raise CompressionFault(*fault.args) from None
-
-    def _decode(self, block: bytes) -> tuple[list[bytes], list[Entry]]:
         lines: list[bytes] = []
         notable: list[Entry] = []
         entries = self._entries
         literals = _literals
         at, end = 0, len(block)
-        if end and block[0] & 0xE0 == 0x20:
-            at = self._resize(block)
-        while at < end:
-            first = block[at]
-            if first > 0x80:
-                index = first & 0x7F
-                at += 1
-                if index == 0x7F:
-                    index, at = _integer(block, at, 0x7F)
-                found = entries[index]
-            else:
-                start = at
-                if first >= 0x40:
-                    mask = 0x3F
-                elif first < 0x20:
-                    mask = 0x0F
-                else:  # index 0 or a change of size after a field: sections 6.1 and 4.2
-                    raise CompressionFault("a representation that may not stand here")
-                index = first & mask
-                at += 1
-                if index == mask:
-                    index, at = _integer(block, at, mask)
-                if not index:
+        try:
+            if end and block[0] & 0xE0 == 0x20:
+                at = self._resize(block)
+            while at < end:
+                first = block[at]
+                if first > 0x80:
+                    index = first & 0x7F
+                    at += 1
+                    if index == 0x7F:
+                        index, at = _integer(block, at, 0x7F)
+                    found = entries[index]
+                else:
+                    start = at
+                    if first >= 0x40:
+                        mask = 0x3F
+                    elif first < 0x20:
+                        mask = 0x0F
+                    else:  # index 0 or a change of size after a field: sections 6.1 and 4.2
+                        raise CompressionFault("a representation that may not stand here")
+                    index = first & mask
+                    at += 1
+                    if index == mask:
+                        index, at = _integer(block, at, mask)
+                    if not index:
+                        length = block[at] & 0x7F
+                        at += 1
+                        if length == 0x7F:
+                            length, at = _integer(block, at, 0x7F)
+                        at += length
+                    value = at
                     length = block[at] & 0x7F
                     at += 1
                     if length == 0x7F:
                         length, at = _integer(block, at, 0x7F)
                     at += length
-                value = at
-                length = block[at] & 0x7F
-                at += 1
-                if length == 0x7F:
-                    length, at = _integer(block, at, 0x7F)
-                at += length
-                if at > end:
-                    raise CompressionFault("a string is cut short")
-                if index >= _FIRST:
-                    found = self._named(entries[index][2], block[value:at])
-                elif first & 0xF0 == 0x10:
-                    found = self._never_indexed(block[start:at])
-                else:
-                    found = literals[block[start:at]]
-                if mask == 0x3F:
-                    self._add(found)
-            role = found[0]
-            if not role:
-                lines.append(found[1])
-            else:
-                notable.append(found)
-                if role < METHOD:
+                    if at > end:
+                        raise CompressionFault("a string is cut short")
+                    if index >= _FIRST:
+                        found = self._named(entries[index][2], block[value:at])
+                    elif first & 0xF0 == 0x10:
+                        found = self._never_indexed(block[start:at])
+                    else:
+                        found = literals[block[start:at]]
+                    if mask == 0x3F:
+                        self._add(found)
+                role = found[0]
+                if not role:
                     lines.append(found[1])
-                elif lines:
-                    notable.append(_MISPLACED)
+                else:
+                    notable.append(found)
+                    if role < METHOD:
+                        lines.append(found[1])
+                    elif lines:
+                        notable.append(_MISPLACED)
+        except IndexError:
+            raise CompressionFault("a block is cut short, or an index is not in the table") from None
+        except HuffmanFault as fault:
+            raise CompressionFault(*fault.args) from None
         return lines, notable
 
     def _resize(self, block: bytes) -> int:

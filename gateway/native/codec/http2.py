@@ -23,7 +23,7 @@ from gateway.native.codec.http2_control import LARGEST, PREFACE, Control, Events
 from gateway.native.codec.http2_events import WRITABLE, ConnectionFault, ErrorCode, TooLarge
 from gateway.native.codec.http2_heads import HeadTooLarge, request_head, response_head, trailer_lines
 from gateway.native.codec.http2_limits import DEFAULT, Limits2
-from gateway.native.codec.http2_sending import CONTINUATION, FRAME, MOST, WINDOW_UPDATE, Stream
+from gateway.native.codec.http2_sending import CONTINUATION, FRAME, HEADERS, MOST, WINDOW_UPDATE, Stream
 
 __all__ = ["PREFACE", "Http2Codec"]
 
@@ -104,10 +104,13 @@ class Http2Codec(Control):
             if end > size:
                 break
             kind &= 0xFF
+            sid &= MOST
             if kind != self._expected >= 0:
                 raise protocol("expected_continuation" if self._expected == CONTINUATION else "expected_settings")
-            if kind <= CONTINUATION:
-                handlers[kind](self, flags, sid & MOST, data[at + 9 : end], events)
+            if kind == HEADERS and flags & 0x2C == 4 and sid > self.last_stream and sid & 1 and self._server:
+                self._request(sid, flags & 1, data[at + 9 : end], "", events)  # nearly all heads: whole, plain, of a new stream
+            elif kind <= CONTINUATION:
+                handlers[kind](self, flags, sid, data[at + 9 : end], events)
             else:
                 self._useless()
             at = end
@@ -233,11 +236,11 @@ class Http2Codec(Control):
 
     def _head(self, sid: int, end: int, block: bytes, defect: str, events: Events) -> None:
         """A whole header block. It is decoded whatever becomes of it: the tables have to stay in step."""
+        if self._server and sid > self.last_stream and sid & 1:
+            self._request(sid, end, block, defect, events)
+            return
         lines, notable = self._decoder.decode(block)
         stream = self._streams.get(sid)
-        if stream is None and self._server and sid > self.last_stream and sid & 1:
-            self._request(sid, end, lines, notable, defect, events)
-            return
         if not sid:
             raise protocol("head_on_stream_zero")
         if stream is None or stream.heard_end:
@@ -255,7 +258,9 @@ class Http2Codec(Control):
         except HeadTooLarge as reason:
             self._stream_fault(sid, ErrorCode.ENHANCE_YOUR_CALM, reason.detail, events)
 
-    def _request(self, sid: int, end: int, lines: list[bytes], notable: list[Entry], defect: str, events: Events) -> None:
+    def _request(self, sid: int, end: int, block: bytes, defect: str, events: Events) -> None:
+        """The head of a new stream."""
+        lines, notable = self._decoder.decode(block)
         if sid > self.last_stream + 2:
             self._skipped.append((self.last_stream + 1, sid - 1))
             del self._skipped[:-_SKIPPED]

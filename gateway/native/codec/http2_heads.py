@@ -121,9 +121,10 @@ def request_head(lines: list[bytes], notable: list[Entry], limits: Limits2, *, e
     head.method = method
     head.target, head.path, head.odd = path
     head.minor = 2
-    head.line = b"%b %b HTTP/2" % (method, target)
+    start = b"%b %b HTTP/" % (method, target)
+    head.line = start + b"2"
     head.lines = lines
-    head.block = block = b"%b %b HTTP/1.1\r\n%b" % (method, target, b"\r\n".join(lines))
+    head.block = block = start + b"1.1\r\n" + b"\r\n".join(lines)
     if len(block) > limits.head:
         raise HeadTooLarge("http2.headers_too_large")
     head.specials = specials

@@ -207,7 +207,7 @@ class Sending:
             self._shrink, block = False, b"\x20" + block
         size = len(block)
         if size <= _FRAME_SIZE:
-            self._out.append(FRAME.pack(size << 8 | HEADERS, 5 if end else 4, sid) + block)
+            self._out += (FRAME.pack(size << 8 | HEADERS, 5 if end else 4, sid), block)
             return
         kind, flags = HEADERS, int(end)
         for at in range(0, size, _FRAME_SIZE):
