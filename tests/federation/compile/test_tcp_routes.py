@@ -153,6 +153,15 @@ def test_only_names_that_the_gateway_has_are_served(hosts: tuple[str, ...], expe
     assert tls(of) == ({expected: [DB]} if expected else {})
 
 
+def test_every_name_is_a_chain_of_its_own_beside_closer_ones() -> None:
+    documents = DOCUMENTS + (SERVICE % (1, 1, f"tls: [{{{sni(chr(39) + '*' + chr(39), 'b.test')}{TO_DB}}}]")).replace(
+        "['*.example.com', b.test]", "['*']"
+    )
+    inputs = inputs_of(documents)
+    of = tls_routes(TcpServer("edge/edge", "edge", ("*",), 443), scope(inputs), inputs)
+    assert tls(of) == {(): [DB], ("b.test",): [DB]}
+
+
 def test_tls_routes_are_none_of_a_tcp_server_and_the_other_way_round() -> None:
     inputs = inputs_of(DOCUMENTS + SERVICE % (1, 1, f"tls: [{{{sni('b.test')}{TO_DB}}}]"))
     server = TcpServer("edge/edge", "edge", ("*",), 443)
