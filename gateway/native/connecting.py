@@ -68,7 +68,9 @@ async def _own(x: Exchange, state: BackendState, host: Host, limit: float, alpn:
         x.strand.until(limit)
         given = await pool.line.wait(x.strand)
         if given is not None:
-            return given
+            if given.server_name == _name(x, state, host):
+                return given
+            given.close()  # opened for another name; another may be opened in its place
     state.connected(host)
 
     def gone() -> None:
@@ -85,6 +87,12 @@ async def _own(x: Exchange, state: BackendState, host: Host, limit: float, alpn:
         raise
     upstream.gone = gone
     return upstream
+
+
+def _name(x: Exchange, state: BackendState, host: Host) -> str:
+    """The server name that a connection for this request must have been opened with."""
+    tls = tls_of(state.backend, host)
+    return x.runtime.dialer.name_for(tls, x.authority.decode("latin-1")) if tls is not None else ""
 
 
 async def _shared(x: Exchange, state: BackendState, host: Host, limit: float, *, negotiate: bool) -> Upstream | Http2Client:

@@ -85,6 +85,7 @@ class Exchange:
         "hops",
         "host",
         "keep",
+        "key",
         "limit",
         "log_json",
         "log_text",
@@ -262,6 +263,7 @@ class Exchange:
         self.tried: list[Host] = []
         self.body: Body | None = None
         self.cors: tuple[frozenset[bytes], tuple[bytes, ...]] | None = None  # what its answer says to a browser
+        self.key: int | None = None  # of consistent hashing
         self.cookie = b""  # a cookie that consistent hashing gives the client
         self.tees: list[Any] | None = None  # who else wants the body
 

@@ -108,7 +108,7 @@ def expected_line(found: Limits) -> bytes:
 
 def says_timeouts(head: RequestHead) -> bool:
     """Whether a proxy before us gave orders."""
-    return bool(head.special(Kind.ENVOY))
+    return bool(head.special(Kind.TIMEOUT))
 
 
 def pick(x: Exchange, head: RequestHead, state: BackendState, now: float, *, repeatable: bool) -> Host | None:
@@ -129,8 +129,8 @@ def pick(x: Exchange, head: RequestHead, state: BackendState, now: float, *, rep
     target = head.target.decode("latin-1")
     context = x.context
     peer = Peer(x.client_address(head), context.peer + context.local)
-    key, cookie = compiled.key_and_cookie(fields, target, peer)
+    x.key, cookie = compiled.key_and_cookie(fields, target, peer)
+    x.unusual = True
     if cookie is not None:
         x.cookie = cookie
-        x.unusual = True
-    return state.pick(now, repeatable=repeatable, key=key)
+    return state.pick(now, repeatable=repeatable, key=x.key)

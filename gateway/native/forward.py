@@ -1,9 +1,6 @@
 """Attempts at endpoints until one answers: the middle of an exchange.
 
-Who is asked again, and when: `policy/retry`, plus one rule of ours. A kept connection whose server closed it just when the request
-went out says nothing about the endpoint: an idempotent request is sent again at once, on a new connection to the same endpoint,
-once, and no fault is counted. A POST is not (it may have been done): before it is sent on a kept connection that connection is looked
-at, and if it breaks all the same the client gets 503 UC, as from Envoy, unless the route's policy says `reset`.
+What becomes of one that failed is `attempts`'.
 
 A body that did not come with the head goes up in a strand of its own (`upload`), and again from what is held.
 """
@@ -13,21 +10,27 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from gateway.errors import (
-    ConnectFailed,
     DownstreamClosed,
     GatewayError,
     NoBackend,
     NoHealthyEndpoint,
     Overflow,
-    PerTryTimeout,
     UpstreamProtocolError,
-    UpstreamReset,
-    UpstreamTimeout,
-    to_http,
+)
+from gateway.native.attempts import (
+    IDEMPOTENT,
+    Evicted,
+    decide_on,
+    failed_attempt,
+    is_stale,
+    may_leave,
+    next_host,
+    outcome_of,
+    reason_of,
+    weighed,
 )
 from gateway.native.backend import BackendState
 from gateway.native.codec.events import RequestHead, ResponseHead
-from gateway.native.codec.fields import UNSENT
 from gateway.native.connecting import connect
 from gateway.native.filters import expected_line, limited, limits, operations, pick, says_timeouts
 from gateway.native.heads import request_lines
@@ -39,7 +42,6 @@ from gateway.native.relay import Broken, drained, stream_answer, whole_answer
 from gateway.native.upgrade import agreed, refuse_unable, tunnel, upgrade_lines, wants_tunnel
 from gateway.native.upload import Body, Upload
 from gateway.policy.failure import Failure
-from gateway.policy.retry import Decision, Outcome, Request, decide
 from gateway.snapshot import Balance
 from gateway.table import Destination, Forwarding
 
@@ -50,20 +52,11 @@ __all__ = ["Broken", "Evicted", "forward", "may_leave"]
 
 _LONGEST = 3600.0  # seconds that an answer may take where no route timeout says less: every wait has a deadline
 _INTERIM = 16  # 1xx answers to one request; more is a server that never comes to the point
-_IDEMPOTENT = frozenset((b"GET", b"HEAD", b"OPTIONS", b"PUT", b"DELETE"))  # RFC 9110 section 9.2.2
 _SAFE = frozenset((b"GET", b"HEAD", b"OPTIONS"))
 _ENDS = [b"\r\nx-envoy-attempt-count: %d\r\n\r\n" % number for number in range(1, 17)]
 """The end of a request's head, by the number of attempts before: Istio's gateways count them (include_request_attempt_count)."""
 
 _PASSTHROUGH = Balance.PASSTHROUGH
-
-
-class Evicted(Exception):
-    """Thrown into an exchange that waits on an endpoint which was found silent or gone, when it may go elsewhere."""
-
-    def __init__(self, failure: Failure) -> None:
-        super().__init__(failure.value)
-        self.failure = failure
 
 
 async def forward(x: Exchange, head: RequestHead, action: Forwarding) -> bool:
@@ -133,16 +126,16 @@ async def forward(x: Exchange, head: RequestHead, action: Forwarding) -> bool:
                         response = await _interim(x, head, upstream, response)
                 elif data is not None:
                     raise OSError("remote_close")
-            state.answered(host, x, response.status if not x.grpc else _weighed(response), reactor.now)
+            state.answered(host, x, response.status if not x.grpc else weighed(response), reactor.now)
             if (response.status < 400 and not x.grpc) or policy is None:
                 break
-            outcome = _outcome(response, host)
+            outcome = outcome_of(response, host)
         except (AttemptFailed, Evicted, DeadlineExceeded, UpstreamProtocolError, OSError) as failed:
-            if _is_stale(x, head, failed):
+            if is_stale(x, head, failed):
                 x.give_up()
                 continue
-            outcome, error = _failed(x, state, host, failed)
-        decision = _decide(x, head, state, host, outcome)
+            outcome, error = failed_attempt(x, state, host, failed)
+        decision = decide_on(x, head, state, host, outcome)
         if not decision.retry:
             if error is None:
                 break
@@ -150,7 +143,7 @@ async def forward(x: Exchange, head: RequestHead, action: Forwarding) -> bool:
                 error.flag += ",URX"
             raise error
         x.give_up()
-        host = await _next(x, state, decision)
+        host = await next_host(x, state, decision)
         if host is None and error is not None:
             raise error
     assert response is not None
@@ -173,13 +166,13 @@ def _kept(x: Exchange, head: RequestHead, state: BackendState, host: Host) -> Up
         return shared
     if not pool:
         return None
-    if state.backend.tls is None and not host.endpoint.peer and head.method in _IDEMPOTENT:
+    if state.backend.tls is None and not host.endpoint.peer and head.method in IDEMPOTENT:
         return pool.pop()
     tls = tls_of(state.backend, host)
     server_name = None
     if tls is not None and not tls.sni:
         server_name = x.runtime.dialer.name_for(tls, x.authority.decode("latin-1"))
-    return take(host, careful=head.method not in _IDEMPOTENT, server_name=server_name)
+    return take(host, careful=head.method not in IDEMPOTENT, server_name=server_name)
 
 
 async def _dial(x: Exchange, state: BackendState, host: Host, per_try: float) -> Upstream | Http2Client:
@@ -251,13 +244,9 @@ def _send(x: Exchange, head: RequestHead, host: Host, upstream: Upstream, lines:
     try:
         whole = stream.write(out)
     except OSError as error:
-        raise AttemptFailed(Failure.RESET_UNSENT, _reason(error), stale=upstream.requests > 1) from None
+        raise AttemptFailed(Failure.RESET_UNSENT, reason_of(error), stale=upstream.requests > 1) from None
     x.exposed = True
     return whole
-
-
-def _reason(error: OSError) -> str:
-    return f"remote_reset:_{error.errno}" if error.errno else "remote_close"
 
 
 async def _interim(x: Exchange, head: RequestHead, upstream: Upstream, response: ResponseHead) -> ResponseHead | None:
@@ -276,123 +265,6 @@ async def _interim(x: Exchange, head: RequestHead, upstream: Upstream, response:
         assert event is None or isinstance(event, ResponseHead)
         current = event
     return current
-
-
-# ------------------------------------------------------------------------------------------------------ after a failure
-
-
-def _is_stale(x: Exchange, head: RequestHead, failed: Exception) -> bool:
-    """A kept connection that had ended: once more, on a new one, if nothing can be done twice."""
-    x.unusual = True
-    unsent = isinstance(failed, AttemptFailed) and failed.stale
-    upstream = x.upstream
-    ended = isinstance(failed, OSError) and upstream is not None and upstream.requests > 1 and not upstream.codec.buffer
-    if isinstance(upstream, Http2Upstream) and not upstream.connection.closed:
-        ended = False  # this stream only: the endpoint's doing
-    if not (unsent or ended) or x.stale_once:
-        return False
-    if not (unsent or head.method in _IDEMPOTENT) or not (x.body is None or x.body.held):
-        return False
-    x.stale_once = x.fresh_only = True
-    return True
-
-
-def _failed(x: Exchange, state: BackendState, host: Host, failed: Exception) -> tuple[Outcome, GatewayError]:
-    """Count it. Raises UpstreamTimeout when it was the route's own time that ran out."""
-    now = x.strand.reactor.now
-    error: GatewayError
-    if isinstance(failed, AttemptFailed):
-        failure = failed.failure
-        x.transport_failure = failed.reason.encode() or b"-"
-        if failure is Failure.CONNECT:
-            error = ConnectFailed()
-        elif failure is Failure.CONNECT_TIMEOUT:
-            error = ConnectFailed("upstream_reset_before_response_started{connection_timeout}")
-        else:
-            error = UpstreamReset()
-    elif isinstance(failed, OSError):
-        failure, error = Failure.RESET, UpstreamReset()
-        x.transport_failure = _reason(failed).encode()
-    elif isinstance(failed, Evicted):
-        failure, error = failed.failure, UpstreamTimeout("upstream_silent")
-    elif isinstance(failed, UpstreamProtocolError):
-        failure, error = Failure.PROTOCOL, failed
-    else:
-        failure, error = Failure.TIMEOUT, PerTryTimeout()
-        if now >= x.limit:
-            error = UpstreamTimeout()
-    state.failed(host, x, failure, now)
-    if isinstance(error, UpstreamTimeout) and failure is Failure.TIMEOUT:
-        raise error
-    return Outcome(failure=failure), error
-
-
-def _weighed(response: ResponseHead) -> int:
-    """The status that outlier detection counts for a gRPC call: what a grpc-status in the head stands for. One in the trailers is not
-    looked at, as in Envoy: there it is the end of a call that went well for a while."""
-    said = response.values(b"grpc-status")
-    return to_http(int(said[0])) if said and said[0].isdigit() else response.status
-
-
-def _outcome(response: ResponseHead, host: Host) -> Outcome:
-    unsent = bool(host.endpoint.peer) and bool(response.values(UNSENT))
-    grpc = response.values(b"grpc-status")
-    return Outcome(
-        status=response.status,
-        grpc=int(grpc[0]) if grpc and grpc[0].isdigit() else None,
-        ratelimited=bool(response.values(b"x-envoy-ratelimited")),
-        unsent=unsent,
-    )
-
-
-def _judge(x: Exchange, head: RequestHead, state: BackendState, tried: list[Host], outcome: Outcome) -> Decision:
-    request = Request(
-        head.method.decode(), retries=x.retries, elsewhere=x.elsewhere, held=x.body is None or x.body.held, begun=x.begun
-    )
-    return decide(x.policy, request, outcome, untried=state.untried(tried), random=x.runtime.random)
-
-
-def _decide(x: Exchange, head: RequestHead, state: BackendState, host: Host, outcome: Outcome) -> Decision:
-    """Whether there is another attempt; counts it if so."""
-    x.tried.append(host)
-    decision = _judge(x, head, state, x.tried, outcome)
-    if not decision.retry:
-        return decision
-    if not state.may_retry(again=x.retries + x.elsewhere > 0):
-        state.overflow += 1
-        return Decision(False, "too many retries at once")
-    if not x.retries + x.elsewhere:
-        state.retry_began()
-    state.retries += 1
-    if decision.elsewhere:
-        x.elsewhere += 1
-    else:
-        x.retries += 1
-    return decision
-
-
-def may_leave(x: Exchange, head: RequestHead, state: BackendState, host: Host, failure: Failure) -> bool:
-    """Whether an exchange that waits on this endpoint may, and can, go elsewhere."""
-    return _judge(x, head, state, [*x.tried, host], Outcome(failure=failure)).retry
-
-
-async def _next(x: Exchange, state: BackendState, decision: Decision) -> Host | None:
-    """The endpoint of the next attempt, after the back-off. Raises UpstreamTimeout when the route's time ends before."""
-    strand = x.strand
-    reactor = strand.reactor
-    if decision.wait:
-        until = reactor.now + decision.wait
-        strand.until(min(until, x.limit))
-        x.watch()
-        try:
-            while True:
-                await suspend()
-        except DeadlineExceeded:
-            pass
-        if reactor.now >= x.limit:
-            raise UpstreamTimeout
-    assert x.policy is not None
-    return state.pick_again(reactor.now, x.tried, x.policy, elsewhere=decision.elsewhere)
 
 
 # --------------------------------------------------------------------------------------------------------- the request

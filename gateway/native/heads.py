@@ -16,7 +16,7 @@ from gateway.native.connection import ConnectionContext
 from gateway.snapshot import ListenerKind, TlsMode
 from gateway.table import Operations
 
-_HOP_BY_HOP = frozenset((int(Kind.UPGRADE), int(Kind.STRIP), int(Kind.CONNECTION)))
+_HOP_BY_HOP = frozenset((int(Kind.UPGRADE), int(Kind.STRIP), int(Kind.CONNECTION), int(Kind.TIMEOUT)))
 _FROM_EDGE = _HOP_BY_HOP | {
     int(Kind.FORWARDED_FOR),
     int(Kind.FORWARDED_PROTO),

@@ -46,6 +46,7 @@ class Kind(enum.IntEnum):
     ENVOY = 13  # x-envoy-*: orders to a proxy (timeouts, retries) that an outside client must not give
     HOPS = 14
     GRPC = 15  # a content-type of gRPC
+    TIMEOUT = 16  # x-envoy-upstream-rq-*timeout-ms: orders that a proxy before us may give, for us alone
 
 
 Field = tuple[int, bytes, bytes, Any]
@@ -70,6 +71,8 @@ _KINDS = {
     b"proxy-authorization": Kind.STRIP,
     b"te": Kind.STRIP,
     b"http2-settings": Kind.STRIP,
+    b"x-envoy-upstream-rq-timeout-ms": Kind.TIMEOUT,
+    b"x-envoy-upstream-rq-per-try-timeout-ms": Kind.TIMEOUT,
     b"x-envoy-attempt-count": Kind.STRIP,  # every gateway says its own
     b"x-envoy-original-path": Kind.STRIP,
     b"x-envoy-expected-rq-timeout-ms": Kind.STRIP,

@@ -43,17 +43,11 @@ class Http2Codec(Control):
         self._room = limits.connection_window  # what the peer may send on the connection
         self._due = 0  # of that, to be given back
         self._skipped: list[tuple[int, int]] = []
-        self._refusing_from = 0  # streams from this one on came after our GOAWAY
         self._dead = False
 
     def __repr__(self) -> str:
         side = "server" if self._server else "client"
         return f"<Http2Codec {side} open={self.open} last={self.last_stream}{' closing' if self.closing else ''}>"
-
-    def goaway(self, code: int = 0, *, soon: bool = False) -> None:
-        super().goaway(code, soon=soon)
-        if not soon and not self._refusing_from:
-            self._refusing_from = self.last_stream + 1
 
     # ------------------------------------------------------------------------------------------------------------- receiving
 
@@ -270,7 +264,7 @@ class Http2Codec(Control):
             self._drop(sid, ours=True)  # RFC 9113 section 6.8: our GOAWAY has told the client that it is not looked at
             return
         if len(self._streams) >= limits.streams:
-            self._stream_fault(sid, ErrorCode.REFUSED_STREAM, "too_many_streams", events)
+            self._refuse(sid)
             return
         stream = Stream(self._initial, limits.stream_window)
         try:
@@ -290,6 +284,15 @@ class Http2Codec(Control):
         self._streams[sid] = stream
         if self._patience < limits.patience:
             self._patience += limits.forgiven
+
+    def _refuse(self, sid: int) -> None:
+        """One stream more than we allow: it may be asked again. Before the client knows our settings it is no offence."""
+        self._drop(sid, ours=True)
+        self._answer_reset(sid, ErrorCode.REFUSED_STREAM)
+        if self.acknowledged:
+            self._waste()
+        else:
+            self._useless()
 
     def _response(self, sid: int, stream: Stream, end: int, lines: list[bytes], notable: list[Entry], events: Events) -> None:
         head = response_head(lines, notable, self.limits, end=bool(end), method=stream.method)

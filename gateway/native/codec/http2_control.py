@@ -43,6 +43,7 @@ class Control(Sending):
         self.malformed = 0  # messages refused as such
         self.peer_connects = False  # extended CONNECT may be sent
         self.settled = False  # the peer's settings have come
+        self.acknowledged = False  # the peer has ours
         self._expected = SETTINGS  # the only type that may come next; -1 = any
         self._greet()
 
@@ -157,6 +158,7 @@ class Control(Sending):
                 raise fault(ErrorCode.FRAME_SIZE_ERROR, "settings_acknowledged_with_payload")
             if not self.settled:
                 raise protocol("expected_settings")
+            self.acknowledged = True
             return
         if len(payload) % 6:
             raise fault(ErrorCode.FRAME_SIZE_ERROR, "invalid_settings")

@@ -20,8 +20,8 @@ class Limits2(msgspec.Struct, frozen=True):
     """Requests at once: the least that RFC 9113 section 6.5.2 advises to allow, and what Go, h2o and HAProxy allow (nginx 128)."""
 
     stream_window: int = 64 * 1024
-    """Bytes of one stream that are held here until whoever they are for has taken them (STYLE.md section 5): credit comes back by
-    `consumed` only. Near the protocol's default of 65,535 and Nginx's 64 KiB preread buffer."""
+    """Bytes of one stream that are held here at most: credit comes back by `consumed` only, when whoever they are for has taken them.
+    (Given back on receipt, 960 KiB of a 1 MiB body were held for a slow reader.) The protocol's own default is 65,535."""
 
     connection_window: int = 16 * 1024 * 1024
     """Far above all windows of `streams` together (6.4 MiB), so that a slow reader of one stream never stops another; its credit comes

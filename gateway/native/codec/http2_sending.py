@@ -74,6 +74,7 @@ class Sending:
         self._resets: dict[int, bool] = {}  # streams that were reset, the last ones: True = by us
         self._window = 65_535  # of the connection, towards the peer
         self._initial = 65_535  # of new streams, as the peer says
+        self._refusing_from = 0  # streams of this number on came after our GOAWAY, which must not name more later than before
         self._shrink = False  # the peer's table is smaller than the default: to be told that we use none
         self._wasted = 0
         self._patience = limits.patience
@@ -193,12 +194,17 @@ class Sending:
     def goaway(self, code: int = 0, *, soon: bool = False) -> None:
         """No new streams: those that are open go on, later ones are passed over, and the peer knows which. soon: only announce it, new
         ones are still taken (RFC 9113 section 6.8: say that, wait for a round trip, then say it again with the last)."""
-        last = MOST if soon else self._last_heard()
+        last = MOST if soon else self._last_taken()
         self._out.append(FRAME.pack(0x800 | GOAWAY, 0, 0) + last.to_bytes(4, "big") + int(code).to_bytes(4, "big"))
-        self.closing |= not soon
+        if not soon:
+            self.closing = True
+            self._refusing_from = self._refusing_from or self.last_stream + 1
 
-    def _last_heard(self) -> int:
-        return self.last_stream if self._server else 0  # a server opens none here
+    def _last_taken(self) -> int:
+        """The last of the peer's streams that was, or may be, acted upon. A server opens none here."""
+        if not self._server:
+            return 0
+        return self._refusing_from - 1 if self._refusing_from else self.last_stream
 
     # ------------------------------------------------------------------------------------------------------------ machinery
 
