@@ -341,6 +341,10 @@ class BackendState(Breakers):
         self.fitness.seen(host, ejection, now)
         self.wake()
 
+    def reached(self) -> list[Host]:
+        """Everybody who may have connections: listed, or meant by a client."""
+        return [*self.hosts.values(), *(self._originals.hosts.values() if self._originals is not None else ())]
+
     def close(self) -> None:
         """The backend is gone: its ejections and counters count no more."""
         self.closed = True

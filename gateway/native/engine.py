@@ -119,7 +119,7 @@ class NativeEngine:
         finally:
             self.runtime.ready = False
             for state in self._upstreams.states.values():
-                for host in state.hosts.values():
+                for host in state.reached():
                     if host.pool is not None:
                         host.pool.end()
             self._observer.close()
