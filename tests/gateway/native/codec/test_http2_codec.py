@@ -541,6 +541,8 @@ def test_going_away_in_two_steps():
     codec.send_head(3, 200, [], end=True)
     assert [kind for kind, *_ in said(codec)] == [HEADERS]
     assert codec.last_stream == 5
+    codec.goaway(CALM)
+    assert said(codec) == [(GOAWAY, 0, 0, number(3) + number(CALM))]  # never more than it said before
 
 
 def test_the_tables_stay_in_step_over_heads_that_are_passed_over():

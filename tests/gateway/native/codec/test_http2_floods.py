@@ -136,10 +136,21 @@ def test_resets_that_we_are_made_to_send_count_as_much(provoke):
 
 def test_refused_streams_count_too():
     codec = server(Limits2(streams=1))
-    codec.receive(OPEN)
+    codec.receive(frame(4, 1) + OPEN)
     fault, reads = until_fault(codec, (head(sid, GET) for sid in range(3, 100_000, 2)))
     assert fault.detail == "http2.rapid_reset"
     assert reads == DEFAULT.wasted
+
+
+def test_a_client_that_does_not_know_the_limit_yet_is_refused_without_blame():
+    codec = server(Limits2(streams=1))
+    codec.receive(OPEN)
+    assert codec.receive(b"".join(head(sid, GET) for sid in range(3, 1_803, 2))) == []
+    assert {kind for kind, *_ in frames_of(codec.pending())} == {RST_STREAM}
+    codec.receive(frame(4, 1))
+    assert codec._wasted == 0
+    codec.receive(head(1_803, GET))
+    assert codec._wasted == 1
 
 
 def test_cancelling_half_of_all_requests_or_any_that_has_been_answered_is_no_abuse():
