@@ -9,12 +9,15 @@ from gateway.snapshot import FilterChain, Inbound, Listener
 
 
 class ClientCertificate(msgspec.Struct, frozen=True):
-    """Of a client that proved it: for x-forwarded-client-cert, logs and metrics. hash: hex SHA-256 of the DER."""
+    """Of a client that proved it: for x-forwarded-client-cert, logs and metrics. hash: hex SHA-256 of the DER. pem: the certificate
+    itself. by: the URI name of the certificate that the client was shown, "" without one."""
 
     subject: str = ""
     uris: tuple[str, ...] = ()
     dns: tuple[str, ...] = ()
     hash: str = ""
+    pem: str = ""
+    by: str = ""
 
 
 class ConnectionContext(msgspec.Struct, frozen=True):

@@ -102,12 +102,12 @@ class Bundles:
                 continue
             self.roots += roots
 
-    def prove(self, chain: list[x509.Certificate], purpose: ObjectIdentifier, now: datetime.datetime) -> Proof:
-        """Verify the chain against the bundle of the trust domain in its leaf's URI SAN. Raises PeerRefused."""
+    def prove(self, chain: list[x509.Certificate], purpose: ObjectIdentifier, now: datetime.datetime, *, by: str = "") -> Proof:
+        """Verify the chain against the bundle of the trust domain in its leaf's URI SAN. by: as in `describe`. Raises PeerRefused."""
         if not chain:
             raise PeerRefused("no certificate chain to verify")
         leaf = chain[0]
-        certificate = describe(leaf)
+        certificate = describe(leaf, by=by)
         if len(certificate.uris) != 1:
             raise PeerRefused(f"certificate has {len(certificate.uris)} URI names, not exactly one SPIFFE id")
         identity = certificate.uris[0]
@@ -126,8 +126,9 @@ class Bundles:
         return Proof(identity=identity, trust_domain=parts[0], certificate=certificate)
 
 
-def describe(leaf: x509.Certificate) -> ClientCertificate:
-    """Its names and hash. Raises PeerRefused when the certificate's names cannot be read."""
+def describe(leaf: x509.Certificate, *, by: str = "") -> ClientCertificate:
+    """Its names, its hash and itself. by: the URI name of the certificate that it was given in return. Raises PeerRefused when the
+    certificate's names cannot be read."""
     try:
         names = _names(leaf)
         subject = leaf.subject.rfc4514_string()
@@ -135,7 +136,18 @@ def describe(leaf: x509.Certificate) -> ClientCertificate:
         raise PeerRefused(f"certificate cannot be read: {error}") from None
     uris = names.get_values_for_type(x509.UniformResourceIdentifier) if names else []
     dns = names.get_values_for_type(x509.DNSName) if names else []
-    return ClientCertificate(subject=subject, uris=tuple(uris), dns=tuple(dns), hash=hash_of(leaf))
+    pem = leaf.public_bytes(serialization.Encoding.PEM).decode("ascii")
+    return ClientCertificate(subject=subject, uris=tuple(uris), dns=tuple(dns), hash=hash_of(leaf), pem=pem, by=by)
+
+
+def uri_of(chain: str) -> str:
+    """The first URI name of the first certificate of a PEM chain, "" when it has none or cannot be read."""
+    try:
+        names = _names(x509.load_pem_x509_certificate(chain.encode()))
+    except (ValueError, x509.DuplicateExtension, x509.UnsupportedGeneralNameType):
+        return ""
+    found = names.get_values_for_type(x509.UniformResourceIdentifier) if names else []
+    return found[0] if found else ""
 
 
 def hash_of(leaf: x509.Certificate) -> str:

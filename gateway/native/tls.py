@@ -51,6 +51,7 @@ class ServerTls:
             raise TlsFault(f"the east-west port must ask for identities: its TLS mode is {tls.mode.value}, not ISTIO_MUTUAL")
         self._wanted = _wanted(tls.subject_alt_names)
         self._pins = frozenset(tls.spki), frozenset(tls.hashes)
+        self._by = identity.uri_of(tls.certificates[0].chain) if tls.certificates else ""
         self._resumable = self._bundles is None and not tls.crl
         self._context = self._make(self.faults)
         most = self._context.maximum_version
@@ -69,7 +70,7 @@ class ServerTls:
         now = moment(self._clock)
         if self._bundles is not None:
             chain = identity.verified_chain(tls)
-            proof = self._bundles.prove(chain, identity.CLIENT_AUTH, now)
+            proof = self._bundles.prove(chain, identity.CLIENT_AUTH, now, by=self._by)
             leaf = chain[0]
         else:
             found = identity.leaf_of(tls)
@@ -81,7 +82,7 @@ class ServerTls:
             # A resumed session may be older than its certificate's end; the handshake looked at it only the first time.
             if now > leaf.not_valid_after_utc:
                 raise PeerRefused("client certificate expired")
-            proof = Proof(certificate=identity.describe(leaf))
+            proof = Proof(certificate=identity.describe(leaf, by=self._by))
         _require(leaf, self._wanted)
         _require_pin(leaf, *self._pins)
         return proof

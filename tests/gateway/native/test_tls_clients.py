@@ -26,6 +26,19 @@ def server(mode: TlsMode, **fields: object) -> ServerTls:
     return Contexts(certs.secrets(SHOP), clock=time.time).server(tls)
 
 
+def test_what_is_known_of_a_client_is_enough_for_x_forwarded_client_cert() -> None:
+    found = handshake(server(TlsMode.MUTUAL), client_context(KNOWN)).certificate
+    assert found is not None
+    assert (found.hash, found.dns, found.subject, found.by) == (der(KNOWN), ("known.example",), "CN=known.example", "")
+    assert KNOWN.chain.startswith(found.pem)
+    east = certs.spiffe("east.example")
+    gateway, workload = certs.gateway_leaf(east, "east.example"), east.leaf("spiffe://east.example/ns/shop/sa/web")
+    tls = DownstreamTls(TlsMode.ISTIO_MUTUAL, (gateway.ref,), bundles=(("east.example", east.bundle),))
+    known = handshake(Contexts(certs.secrets(gateway)).server(tls), client_context(workload)).certificate
+    assert known is not None
+    assert (known.by, known.uris) == (certs.gateway_id("east.example"), ("spiffe://east.example/ns/shop/sa/web",))
+
+
 def spki(leaf: certs.Leaf) -> str:
     form = serialization.PublicFormat.SubjectPublicKeyInfo
     return hashlib.sha256(leaf.certificate.public_key().public_bytes(serialization.Encoding.DER, form)).hexdigest()
