@@ -147,6 +147,7 @@ async def test_bytes_both_ways_half_close_metrics_and_log(tmp_path):
     assert line.endswith(f" 127.0.0.1:{gateway.port} {client} - -\n")
 
 
+@pytest.mark.slow
 async def test_megabytes_are_the_same_bytes_and_leave_no_descriptor():
     echo = Echo()
     data = os.urandom(6_000_000)
@@ -250,6 +251,7 @@ async def test_more_connections_than_allowed_are_closed():
         assert await gateway.ask(b"", size=5) == b"alive"
 
 
+@pytest.mark.slow
 async def test_idle_connections_and_old_ones_end():
     echo = Echo()
     async with running(*parts(echo, tcp_idle_timeout_ms=100), workloads=[echo], chain=plain()) as gateway:
@@ -629,6 +631,7 @@ async def test_a_relay_outlives_its_endpoint_and_its_backend():
         assert not gateway.engine.reactor.strands
 
 
+@pytest.mark.slow
 async def test_a_drain_ends_relays_at_its_deadline(tmp_path):
     echo = Echo()
     node = Node("gw", "east", access_log=AccessLog(str(tmp_path / "log")))

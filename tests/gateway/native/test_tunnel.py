@@ -7,6 +7,8 @@ import ssl
 
 import pytest
 import trustme
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from gateway.native import splice
 from gateway.native.reactor import Reactor
@@ -137,6 +139,7 @@ def test_what_was_read_before_goes_first(desk):
     assert (desk.counts.received, desk.counts.sent) == (12, 14)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("desk", [{}, {"tcp": True}], indirect=True, ids=["unix", "tcp"])
 def test_megabytes_both_ways_byte_by_byte(desk):
     up, down = os.urandom(7_000_001), os.urandom(5_000_003)
@@ -149,6 +152,7 @@ def test_megabytes_both_ways_byte_by_byte(desk):
     assert 1 <= len(splice.PIPES.free) == splice.PIPES.made <= 2
 
 
+@pytest.mark.slow
 def test_the_end_of_a_spliced_way_is_passed_on_after_its_last_byte(desk):
     data = os.urandom(3_000_000)
     assert carry(desk, [(desk.client, desk.server, data[:2_000_000])]) == [data[:2_000_000]]
@@ -390,3 +394,53 @@ def test_a_slow_reader_over_tls_gets_a_whole_end(secure, more):
         got += piece or b""
     assert bytes(got) == data
     assert piece == b"", "close_notify came"
+
+
+steps = st.lists(st.tuples(st.booleans(), st.sampled_from(["send", "read", "end", "turn"]), st.integers(1, 300_000)), max_size=40)
+
+
+@pytest.mark.slow
+@settings(max_examples=60, deadline=None)
+@given(st.booleans(), steps)
+def test_whatever_happens_in_whatever_order_every_byte_and_both_ends_arrive(tcp, steps):
+    desk = Desk(tcp=tcp)
+    sides = {True: (desk.client, desk.server), False: (desk.server, desk.client)}
+    sent, got, ended = ({True: bytearray(), False: bytearray()} for _ in range(3))
+
+    def read(side, size):
+        data = receive(sides[not side][0], size)
+        got[side] += data or b""
+        if data == b"":
+            ended[side] += b"!"
+
+    def end(side):
+        if not ended[side].startswith(b"."):
+            ended[side][:0] = b"."
+            sides[side][0].shutdown(socket.SHUT_WR)
+
+    try:
+        for side, action, size in steps:
+            if action == "send" and not ended[side]:
+                data = bytes([len(sent[side]) % 251]) * size
+                with contextlib.suppress(BlockingIOError):
+                    sent[side] += data[: sides[side][0].send(data)]
+            elif action == "read":
+                read(side, size)
+            elif action == "end":
+                end(side)
+            desk.turn(1)
+        end(True)
+        end(False)
+        for _ in range(2000):
+            for side in (True, False):
+                read(side, 1 << 20)
+            desk.turn(1)
+            if desk.strand.finished and all(each.endswith(b"!") for each in ended.values()):
+                break
+        assert got == sent
+        assert desk.ended is Ended.WELL
+        assert (desk.counts.received, desk.counts.sent) == (len(sent[True]), len(sent[False]))
+    finally:
+        desk.close()
+        splice.PIPES.close()
+    assert splice.PIPES.made == 0
