@@ -177,6 +177,18 @@ def test_a_change_of_a_relayed_service_makes_its_listener_again() -> None:
     assert back.findings == of.findings
 
 
+def test_a_service_that_comes_and_goes_comes_and_goes_behind_auto_passthrough() -> None:
+    of = made(gateway(f"{port(443, 'TLS')}, hosts: ['*.local'], {tls('AUTO_PASSTHROUGH')}"))
+    host = "kept.shop.svc.cluster.local"
+    services = dict(of.setting.inputs.services)
+    kept = services.pop(host)
+    without = replace(of.setting.inputs, services=services)
+    less = recompile(of, without, [host])
+    assert less.snapshot == compile_all(without).snapshot
+    assert not [name for name in less.snapshot.parts if "kept" in name]
+    assert recompile(less, replace(without, services={**services, host: kept}), [host]).snapshot == of.snapshot
+
+
 # ------------------------------------------------------------------------------------------------------------- sharing
 
 
