@@ -27,8 +27,8 @@ _MOST_HASH_KEYS = 4096
 
 
 async def before_routing_on(x: Exchange, head: RequestHead, route: CompiledRoute) -> bool | None:
-    """Faults, then CORS, as istiod orders them. None: go on; otherwise the request has been answered, and this is whether the client's connection can
-    carry another. Raises FaultAborted, OSError, DeadlineExceeded."""
+    """Faults, then CORS, as istiod orders them. None: go on; otherwise the request has been answered, and this is whether the client's
+    connection can carry another. Raises FaultAborted, OSError, DeadlineExceeded."""
     x.unusual = True
     if route.fault is not None:
         delay, status, grpc = route.fault.draw(x.runtime.random)
@@ -40,7 +40,7 @@ async def before_routing_on(x: Exchange, head: RequestHead, route: CompiledRoute
     if route.cors is not None:
         lines = route.cors.preflight(head)
         if lines is not None:
-            x.detail = b"cors_preflight"
+            x.detail = b"cors_response"
             x.operations = _NONE
             return await x.reply(head, 200, b"", lines)
         lines = route.cors.response_lines(head)

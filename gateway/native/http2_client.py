@@ -16,7 +16,8 @@ from gateway.native.codec.events import END, ResponseHead
 from gateway.native.codec.fields import Kind
 from gateway.native.codec.http2 import Http2Codec
 from gateway.native.codec.http2_events import Goaway, Pong, Reset
-from gateway.native.http2 import CANCEL, REFUSED_STREAM, Connection, Http2Stream, Unflushed
+from gateway.native.http2 import Connection, Unflushed
+from gateway.native.http2_stream import CANCEL, REFUSED_STREAM, Http2Stream
 from gateway.native.pool import AttemptFailed, Pool, Upstream
 from gateway.native.reactor import NEVER
 from gateway.policy.failure import Failure

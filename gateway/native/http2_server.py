@@ -22,7 +22,8 @@ from gateway.native.codec.http2_events import ConnectionFault, Reset, TooLarge
 from gateway.native.connection import ConnectionContext
 from gateway.native.exchange import Exchange
 from gateway.native.heads import response_list
-from gateway.native.http2 import CANCEL, INTERNAL_ERROR, NO_ERROR, STALL, Connection, Http2Stream, Http2Tunnel
+from gateway.native.http2 import STALL, Connection
+from gateway.native.http2_stream import CANCEL, INTERNAL_ERROR, NO_ERROR, Http2Stream, Http2Tunnel
 from gateway.native.reactor import NEVER, DeadlineExceeded, Strand, suspend
 from gateway.native.runtime import Runtime
 from gateway.native.stream import RECEIVE, Stream

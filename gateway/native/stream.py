@@ -333,6 +333,16 @@ class TlsStream(Stream):
         data = bytes(unsent or b"") + self._outgoing.read()
         return not data or Stream.write(self, data)
 
+    async def linger(self, strand: Strand) -> None:
+        strand.until(strand.reactor.now + LINGER)
+        try:
+            # It may find no room, and cut off would make all that came before seem cut off.
+            if not self.closed and self.unsent is None and self.finish():
+                await self.drain(strand)
+        except (OSError, DeadlineExceeded):
+            return
+        await super().linger(strand)
+
     def finish(self) -> None:
         if not self.closed and self.unsent is None:
             with contextlib.suppress(OSError, ValueError):  # wants the other side's close_notify, which we do not wait for

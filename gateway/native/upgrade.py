@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 from gateway.errors import UpstreamProtocolError
 from gateway.native.codec.events import RequestHead, ResponseHead
-from gateway.native.http2 import Http2Tunnel
+from gateway.native.http2_stream import Http2Tunnel
 from gateway.native.reactor import NEVER
 from gateway.native.tunnel import Counts, Ended, relay
 

@@ -19,22 +19,23 @@ import re
 from gateway.errors import BadRequest, HeadersTooLarge, UpstreamProtocolError
 from gateway.native.codec.body import Body, ChunkedBody, CloseBody, LengthBody
 from gateway.native.codec.events import END, End, RequestHead, ResponseHead, Trailers
-from gateway.native.codec.fields import Kind, Malformed, host_meaning, memo
+from gateway.native.codec.fields import Kind, Malformed, memo
+from gateway.native.codec.request_line import (
+    check_connect,
+    in_lower_case,
+    other_target,
+    refuse_bare_newline,
+    request_line,
+    wanted_upgrade,
+)
 
 HEAD_LIMIT = 60 * 1024  # Envoy's max_request_headers_kb default
 HEADERS_LIMIT = 100  # Envoy's max_headers_count default
 
 _understood = memo.__getitem__  # line → Field or None; the loop over the lines runs in C
-_METHODS = frozenset((b"GET", b"HEAD", b"POST", b"PUT", b"DELETE", b"OPTIONS", b"PATCH"))
-_METHOD = re.compile(rb"[!#$%&'*+\-.^_`|~0-9A-Za-z]{1,64}")
 # What a request that is not complete may begin with: a method as far as it came, after an empty line perhaps (section 2.2).
 _BEGINNING = re.compile(rb"\r\Z|(?:\r\n)?[!#$%&'*+\-.^_`|~0-9A-Za-z]{0,64}(?:\Z| )")
 _ANSWER = b"HTTP/1."
-_TARGET = bytes(
-    c for c in range(0x21, 0x7F) if c != 0x23
-)  # visible ASCII without "#": a fragment is never sent (RFC 9112 section 3.2)
-_ORDINARY = bytes(c for c in _TARGET if c not in b'.%\\"<>^`{|}')  # with none of these, a path is in normal form
-_ABSOLUTE = re.compile(rb"(?i:https?)://([^/?]+)(.*)", re.DOTALL)
 _STATUS_LINE = re.compile(rb"HTTP/1\.([01]) ([1-9][0-9][0-9])(?: [\t\x20-\x7e\x80-\xff]*)?")
 
 _USER_AGENT, _HOST, _REQUEST_ID = int(Kind.USER_AGENT), int(Kind.HOST), int(Kind.REQUEST_ID)
@@ -116,7 +117,7 @@ class ServerCodec(_Receiver):
             raise Malformed("http1.invalid_request_line")
         if at > HEAD_LIMIT or len(buffer) > HEAD_LIMIT:
             raise HeadersTooLarge
-        _refuse_bare_newline(buffer)
+        refuse_bare_newline(buffer)
         if _BEGINNING.match(buffer) is None:  # what is no HTTP may never send an end of head: it is told at once
             raise Malformed("http1.invalid_request_line")
         return None
@@ -128,7 +129,7 @@ class ServerCodec(_Receiver):
             block, first = block[2:], lines.pop(0)
         if len(lines) > HEADERS_LIMIT:
             raise HeadersTooLarge("http1.too_many_headers")
-        method, target, minor, odd = _request_line(first)
+        method, target, minor, odd = request_line(first)
         head = RequestHead()
         head.odd = odd
         head.method = method
@@ -163,7 +164,7 @@ class ServerCodec(_Receiver):
                 if coded >= 0 or field[2].lower() != b"chunked" or not minor:
                     raise Malformed("http1.invalid_transfer_encoding")
                 coded = 1
-                rewrite |= _in_lower_case(field[2], lines)
+                rewrite |= in_lower_case(field[2], lines)
             elif kind == _CONNECTION:
                 rewrite = True
                 names = field[3]
@@ -190,7 +191,7 @@ class ServerCodec(_Receiver):
         elif length <= 0:
             length = 0
         if head.upgrade:
-            head.upgrade = _wanted(head, length) if minor else b""
+            head.upgrade = wanted_upgrade(head, length) if minor else b""
         head.length = length
         head.body = b""
         head.end = not length
@@ -198,94 +199,16 @@ class ServerCodec(_Receiver):
         head.expect = expect and length != 0
         head.rewrite = rewrite
         if method == b"CONNECT":
-            _check_connect(target, head)
+            check_connect(target, head)
             head.rewrite = True
             head.target, head.path = target, b""
             return head
         if not target.startswith(b"/"):
-            target = _other_target(method, target, head)
+            target = other_target(method, target, head)
             head.rewrite = True
         head.target = target
         head.path = target.partition(b"?")[0]
         return head
-
-
-def _request_line(line: bytes) -> tuple[bytes, bytes, int, bool]:
-    """(method, target, minor version, whether the path may not be in normal form)."""
-    words = line.split(b" ")
-    if len(words) != 3:
-        raise Malformed("http1.invalid_request_line")
-    method, target, version = words
-    if version == b"HTTP/1.1":
-        minor = 1
-    elif version == b"HTTP/1.0":
-        minor = 0
-    else:
-        raise Malformed("http1.invalid_version")
-    if method not in _METHODS:
-        _unusual_method(method)
-    odd = target.translate(None, _ORDINARY)
-    if odd and odd.translate(None, _TARGET):
-        raise Malformed("http1.invalid_target")
-    return method, target, minor, bool(odd)
-
-
-def _unusual_method(method: bytes) -> None:
-    if _METHOD.fullmatch(method) is None:
-        raise Malformed("http1.invalid_method")
-
-
-def _wanted(head: RequestHead, length: int) -> bytes:
-    """The upgrade that is passed on, b"" for none. A server may pass an offer over (RFC 9110 section 7.8), and this does where it
-    cannot be meant or must not be: not named by Connection, beside a body, and HTTP/2 in clear, by which requests could be smuggled past
-    every filter here (RFC 9113 took it out of the protocol)."""
-    if b"upgrade" not in head.nominated or length or head.upgrade.lower().partition(b",")[0].strip() == b"h2c":
-        return b""
-    return head.upgrade
-
-
-def _check_connect(target: bytes, head: RequestHead) -> None:
-    """Authority form only, and the same that Host names (RFC 9112 section 3.2.3). Raises Malformed."""
-    _, port = host_meaning(target)
-    if not port or head.length:
-        raise Malformed("http1.invalid_target" if not port else "http1.content_in_connect")
-    if head.authority and head.host != host_meaning(target)[0]:
-        raise Malformed("http1.target_contradicts_host")
-    head.authority, head.host = target, host_meaning(target)[0]
-
-
-def _other_target(method: bytes, target: bytes, head: RequestHead) -> bytes:
-    """Absolute form, which must name the authority that Host names, or `*` of OPTIONS. Returns the origin form."""
-    if target == b"*" and method == b"OPTIONS":
-        return target
-    match = _ABSOLUTE.fullmatch(target)
-    if match is None:
-        raise Malformed("http1.invalid_target")
-    authority, rest = match[1], match[2]
-    name, _ = host_meaning(authority)
-    if head.authority and authority.lower() != head.authority.lower():
-        raise Malformed("http1.target_contradicts_host")  # RFC 9112 section 3.2.2: one of two parsers would take the other
-    if not head.authority:
-        head.authority, head.host = authority, name
-        head.lines.insert(0, b"host: " + authority)
-    return rest if rest.startswith(b"/") else b"/" + rest
-
-
-def _in_lower_case(coding: bytes, lines: list[bytes]) -> bool:
-    """Write `chunked` as everybody does, in place: there are readers that take nothing else for chunks, and read the body as another
-    message. True if it was written otherwise."""
-    if coding == b"chunked":
-        return False
-    for index, line in enumerate(lines):
-        if line[:18].lower() == b"transfer-encoding:":
-            lines[index] = b"transfer-encoding: chunked"
-    return True
-
-
-def _refuse_bare_newline(buffer: bytes) -> None:
-    """Raises Malformed when a head that is not complete holds a LF without CR, so that its sender does not wait for an answer."""
-    if buffer.count(b"\n") != buffer.count(b"\r\n"):
-        raise Malformed("http1.bare_newline")
 
 
 class ClientCodec(_Receiver):
@@ -316,7 +239,7 @@ class ClientCodec(_Receiver):
                 return head
             if len(buffer) > HEAD_LIMIT or not at:
                 raise Malformed("http1.headers_too_large" if at else "http1.invalid_status_line")
-            _refuse_bare_newline(buffer)
+            refuse_bare_newline(buffer)
             if not buffer.startswith(_ANSWER[: len(buffer)]):
                 raise Malformed("http1.invalid_status_line")
             return None
@@ -367,7 +290,7 @@ class ClientCodec(_Receiver):
                 if coded >= 0 or field[2].lower() != b"chunked" or not minor:
                     raise Malformed("http1.invalid_transfer_encoding")
                 coded = 1
-                rewrite |= _in_lower_case(field[2], lines)
+                rewrite |= in_lower_case(field[2], lines)
             elif kind == _CONNECTION:
                 rewrite = True
                 names = field[3]

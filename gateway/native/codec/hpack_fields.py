@@ -17,6 +17,7 @@ import re
 from typing import Any, Final
 
 from gateway.native.codec.fields import Kind, Malformed, host_meaning, understand
+from gateway.native.codec.request_line import ORDINARY, TARGET
 
 Entry = tuple[int, bytes, bytes, Any]
 """(role, line, name, meaning). line: always `name: value`, so that len(line) + 30 is the entry's size in a table (RFC 7541 section 4.1).
@@ -37,8 +38,6 @@ STATUS: Final = 9
 _NAME = re.compile(rb"[!#$%&'*+\-.^_`|~0-9a-z]+")
 _TOKEN = re.compile(rb"[!#$%&'*+\-.^_`|~0-9A-Za-z]{1,64}")
 _STATUS = re.compile(rb"[1-9][0-9][0-9]")
-_TARGET = bytes(c for c in range(0x21, 0x7F) if c != 0x23)  # as for HTTP/1: visible ASCII without "#"
-_ORDINARY = bytes(c for c in _TARGET if c not in b".%\\")  # with none of these, a path is in normal form
 _SCHEMES = frozenset((b"http", b"https"))
 # RFC 9113 section 8.2.2. (`te` may come, if it says `trailers`.)
 _OF_A_CONNECTION = frozenset((b"connection", b"keep-alive", b"proxy-connection", b"transfer-encoding", b"upgrade"))
@@ -99,7 +98,7 @@ def _pseudo(name: bytes, value: bytes, line: bytes) -> Entry:
 def _path(value: bytes) -> tuple[bytes, bytes, bool]:
     if not value.startswith(b"/") and value != b"*":
         raise Malformed("http2.invalid_path")
-    odd = value.translate(None, _ORDINARY)
-    if odd and odd.translate(None, _TARGET):
+    odd = value.translate(None, ORDINARY)
+    if odd and odd.translate(None, TARGET):
         raise Malformed("http2.invalid_path")
     return value, value.partition(b"?")[0], bool(odd)

@@ -47,10 +47,26 @@ def integer(value: int, bits: int, first: int) -> bytes:
 
 def literal(name: bytes, value: bytes) -> bytes:
     """A field that is not to be indexed; a secret one never, by anyone."""
+    return _ending(_name(name), value)
+
+
+def _name(name: bytes) -> bytes:
+    """How a literal begins."""
     mark = 0x10 if name in _SECRET else 0x00
     index = _NAMES.get(name)
-    coded = integer(index, 4, mark) if index is not None else b"%c%b%b" % (mark, integer(len(name), 7, 0), name)
-    return b"%b%b%b" % (coded, integer(len(value), 7, 0), value)
+    return integer(index, 4, mark) if index is not None else b"%c%b%b" % (mark, integer(len(name), 7, 0), name)
+
+
+# Lines that are coded anew each time: the names as nearly everybody writes them, and how they begin.
+_NEW: Final = {written: _name(name) for name in _UNREMEMBERED for written in (name, name.title())}
+
+
+def _ending(begin: bytes, value: bytes) -> bytes:
+    """A literal that begins so."""
+    size = len(value)
+    if size < 0x7F:
+        return b"%b%c%b" % (begin, size, value)
+    return b"%b%b%b" % (begin, integer(size, 7, 0), value)
 
 
 def field(name: bytes, value: bytes) -> bytes:
@@ -66,9 +82,12 @@ class _Lines(dict[bytes, bytes]):
         self._old: dict[bytes, bytes] = {}
 
     def __missing__(self, line: bytes) -> bytes:
+        name, _, value = line.partition(b":")
+        begin = _NEW.get(name)
+        if begin is not None:
+            return _ending(begin, value.strip(b" \t"))
         coded = self._old.get(line)
         if coded is None:
-            name, _, value = line.partition(b":")
             name, value = name.lower(), value.strip(b" \t")
             dropped = name in _DROPPED or (name == b"te" and value.lower() != b"trailers")
             coded = b"" if dropped else field(name, value)
@@ -91,8 +110,20 @@ class _Statuses(dict[int, bytes]):
         return coded
 
 
+class _Beginnings(dict[tuple[bytes, bytes], bytes]):
+    """[method, scheme] → both coded. Bounded: anyone may think up methods."""
+
+    def __missing__(self, key: tuple[bytes, bytes]) -> bytes:
+        coded = field(b":method", key[0]) + field(b":scheme", key[1])
+        if len(self) < 64:
+            self[key] = coded
+        return coded
+
+
 _coded = _Lines().__getitem__  # the loop over the lines runs in C
 _statuses = _Statuses()
+_beginnings = _Beginnings()
+_PATH, _AUTHORITY = _name(b":path"), _name(b":authority")
 
 
 def fields(lines: Iterable[bytes]) -> bytes:
@@ -117,13 +148,13 @@ def request(head_block: bytes, *, scheme: bytes, connect_protocol: bytes = b"") 
             break
     if connect_protocol:
         method = b"CONNECT"
-    pseudo = field(b":method", method)
     if method != b"CONNECT" or connect_protocol:
-        pseudo += field(b":scheme", scheme) + field(b":path", target)
+        pseudo = _beginnings[method, scheme] + _ending(_PATH, target)
     else:
+        pseudo = field(b":method", method)
         authority = target
     if authority:
-        pseudo += literal(b":authority", authority)
+        pseudo += _ending(_AUTHORITY, authority)
     if connect_protocol:
         pseudo += literal(b":protocol", connect_protocol)
     return method, pseudo + b"".join(map(_coded, lines))
