@@ -337,7 +337,7 @@ class TlsStream(Stream):
         strand.until(strand.reactor.now + LINGER)
         try:
             # It may find no room, and cut off would make all that came before seem cut off.
-            if not self.closed and self.unsent is None and self.finish():
+            if not self.closed and self.unsent is None and not self.say_end():
                 await self.drain(strand)
         except (OSError, DeadlineExceeded):
             return

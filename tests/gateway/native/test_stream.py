@@ -177,6 +177,26 @@ def test_an_end_without_close_notify_is_an_error(reactor, pair, contexts):
     joined(reactor, pair, contexts, server, client)
 
 
+@pytest.mark.parametrize("more", range(0, 8000, 1000))
+def test_a_slow_reader_of_what_lingers_gets_a_whole_end(reactor, pair, contexts, more):
+    """close_notify finds no room in a socket that is full of the answer's last bytes."""
+    data = bytes(range(250)) * 400 + bytes(more)
+    got = bytearray()
+
+    async def server(strand, stream):
+        stream.sock.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 4096)
+        await stream.sendall(strand, data)
+        await stream.linger(strand)
+
+    async def client(strand, stream):
+        stream._recv = lambda size: stream.sock.recv(1500)
+        while more := await stream.recv(strand):
+            got.extend(more)
+
+    joined(reactor, pair, contexts, server, client)
+    assert bytes(got) == data
+
+
 def test_a_handshake_with_nonsense_fails(reactor, pair, contexts):
     seen = []
 
