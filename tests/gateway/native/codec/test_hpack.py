@@ -101,7 +101,11 @@ def test_the_table_after_c5_holds_the_newest():
     decoder = Decoder(allowed)
     for block in blocks:
         decoder.decode(bytes.fromhex(block))
-    assert [entry[1] for entry in decoder._entries[62:]][::-1] == [b"date: " + D22, b"content-encoding: gzip", b"set-cookie: " + COOKIE]
+    assert [entry[1] for entry in decoder._entries[62:]][::-1] == [
+        b"date: " + D22,
+        b"content-encoding: gzip",
+        b"set-cookie: " + COOKIE,
+    ]
 
 
 names = st.sampled_from([b"accept", b"x-a", b"cookie", b"user-agent", b"authorization", b"x-request-id", b"n" * 130, b"etag"])
@@ -346,6 +350,12 @@ def test_remembered_lines_are_bounded():
             [(b":method", b"CONNECT"), (b":scheme", b"http"), (b":path", b"/chat"), (b":authority", b"a"), (b":protocol", b"websocket")],
         ),
         (b"CONNECT a:443 HTTP/1.1\r\nhost: a:443", {"scheme": b"http"}, b"CONNECT", [(b":method", b"CONNECT"), (b":authority", b"a:443")]),
+        (
+            b"GET /" + b"p" * 300 + b" HTTP/1.1\r\nhost: a",
+            {"scheme": b"http"},
+            b"GET",
+            [(b":method", b"GET"), (b":scheme", b"http"), (b":path", b"/" + b"p" * 300), (b":authority", b"a")],
+        ),
         (b"PURGE / HTTP/1.1", {"scheme": b"http"}, b"PURGE", [(b":method", b"PURGE"), (b":scheme", b"http"), (b":path", b"/")]),
     ],
 )  # fmt: skip
@@ -353,3 +363,9 @@ def test_requests(block, arguments, method, fields):
     found = hpack_lines.request(block, **arguments)
     assert found[0] == method
     assert TheirDecoder().decode(found[1], raw=True) == fields
+
+
+def test_beginnings_of_requests_are_bounded():
+    for number in range(1_000):
+        hpack_lines.request(b"M%d / HTTP/1.1\r\nhost: a" % number, scheme=b"http")
+    assert len(hpack_lines._beginnings) <= 64
