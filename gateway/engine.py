@@ -127,6 +127,7 @@ class Statistics(msgspec.Struct, frozen=True):
     refused: tuple[tuple[str, int], ...] = ()  # reason → connections or requests refused before routing
     draining: bool = False
     tcp: tuple[TcpSeries, ...] = ()
+    routes: tuple[tuple[tuple[str, str], int], ...] = ()  # (statPrefix, "2xx") → requests
 
 
 class Engine(Protocol):

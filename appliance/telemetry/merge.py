@@ -78,6 +78,7 @@ def merge(readings: Iterable[Statistics]) -> Statistics:
         tls_failures=sum(r.tls_failures for r in all_of),
         refused=tuple(_sum(r.refused for r in all_of).items()),
         draining=bool(all_of) and any(r.draining for r in all_of),
+        routes=tuple(_sum(r.routes for r in all_of).items()),
         tcp=_fold((s for r in all_of for s in r.tcp), lambda s: s.labels, _add_tcp),
     )
 

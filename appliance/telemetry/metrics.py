@@ -97,6 +97,12 @@ class _Families(Collector):
     def collect(self) -> Iterator[Metric]:
         yield from _istio(self._reading.statistics)
         yield from _istio_tcp(self._reading.statistics)
+        yield _counter(
+            "fedgate_route_requests",
+            "Requests of routes with a statPrefix.",
+            ["stat_prefix", "response_code_class"],
+            [(labels, count) for labels, count in self._reading.statistics.routes],
+        )
         yield from _backends(self._reading.statistics)
         yield from _gateway(self._reading)
 

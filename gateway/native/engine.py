@@ -261,6 +261,7 @@ class NativeEngine:
             duration_bounds=BOUNDS,
             size_bounds=BOUNDS,
             requests=tuple(self._observer.series()),
+            routes=tuple(sorted(self._observer.routes.items())),
             backends=self._upstreams.backend_statistics(),
             endpoints=self._upstreams.endpoint_statistics(self.reactor.clock(), _connections),
             downstream_connections=listeners.connections,

@@ -40,6 +40,8 @@ _HOPS = 8
 
 _TO_HTTPS = CompiledRoute(Route("https-redirect", RouteMatch(), Redirect(scheme="https")))
 
+_SCHEMES = (b"http", b"https")
+
 _UNCHANGED = Operations()
 
 NO_HEAD = RequestHead()
@@ -101,6 +103,7 @@ class Exchange:
         "sent",
         "source",
         "stale_once",
+        "stat_prefix",
         "state",
         "status",
         "strand",
@@ -121,7 +124,6 @@ class Exchange:
         self.codec = codec
         self.additions = Additions(context, trusted=runtime.trusted_proxies > 0, client_cert=runtime.client_cert)
         self.source = runtime.observer.source(context)
-        self.scheme = context.scheme.encode()
         self.port = context.listener.port
         local, peer, sni = context.local.encode(), context.peer.encode(), context.sni.encode()
         self.log_text, self.log_json = downstream_text(local, peer, sni), downstream_json(local, peer, sni)
@@ -243,6 +245,7 @@ class Exchange:
         self.status = self.sent = 0
         self.received = len(head.body)
         self.flag = self.route_name = b"-"
+        self.stat_prefix = b""
         self.detail = VIA_UPSTREAM
         self.answered_at = 0.0
         self.authority = head.authority
@@ -258,6 +261,7 @@ class Exchange:
     def _forget(self) -> None:
         """Reset what only unusual requests set; they say so in `unusual`."""
         self.unusual = self.fresh_only = self.stale_once = False
+        self.scheme = self.additions.proto
         self.retries = self.elsewhere = self.hops = 0
         self.termination = self.transport_failure = b"-"
         self.tried: list[Host] = []
@@ -322,6 +326,7 @@ class Exchange:
             self.unusual = True
             raise NoRoute
         self.route_name = route.name or b"-"
+        self.stat_prefix = route.stat_prefix
         self.operations = route.response
         return route
 
@@ -346,6 +351,10 @@ class Exchange:
         self.unusual = True
         own = self.additions.address
         chain = forwarded_for(head)
+        if self.additions.trusted:
+            said = head.special(Kind.FORWARDED_PROTO)
+            if len(said) == 1 and said[0][2] in _SCHEMES:
+                self.scheme = said[0][2]  # what the proxy before us ended
         if own:
             self.forwarded_for = chain + b"," + own if chain else own
             return

@@ -60,7 +60,8 @@ class Source:
 
 
 class Observer:
-    """Of one worker. refused: reason → connections or requests refused before routing."""
+    """Of one worker. refused: reason → connections or requests refused before routing. routes: (statPrefix, class of status) → requests
+    of the routes that have one."""
 
     __slots__ = (
         "_access_log",
@@ -75,6 +76,7 @@ class Observer:
         "_sources",
         "_stamps",
         "refused",
+        "routes",
         "tcp",
     )
 
@@ -90,6 +92,7 @@ class Observer:
         self._by_labels: dict[Labels, Series] = {}
         self._over: list[Exchange] = []
         self.refused: dict[str, int] = {}
+        self.routes: dict[tuple[str, str], int] = {}
         self.tcp = TcpObserver(self._stamps, _source_labels, _destination_labels)
 
     # ------------------------------------------------------------------------------------------------- configuration
@@ -156,6 +159,9 @@ class Observer:
             if series is None:
                 series = self._resolve(x, key)
             series.count += 1
+            if x.stat_prefix:
+                route = (x.stat_prefix.decode("latin-1"), f"{x.status // 100}xx")
+                self.routes[route] = self.routes.get(route, 0) + 1
             series.duration_sum += elapsed
             series.durations[bisect_left(BOUNDS, elapsed)] += 1
             received, sent = x.received, x.sent

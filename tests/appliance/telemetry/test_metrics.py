@@ -26,6 +26,7 @@ STATISTICS = Statistics(
     tls_handshakes=20,
     tls_failures=2,
     refused=(("no_sni", 8),),
+    routes=((("checkout", "2xx"), 4),),
     tcp=(TcpSeries((("reporter", "source"), ("response_flags", "-")), 5, 4, 3000, 200),),
 )
 
@@ -97,6 +98,7 @@ def test_the_gateway_s_own_state():
     assert found["fedgate_shard_age_seconds", ("cluster", "east"), ("source", "static")] == 1.5
     assert found["fedgate_certificate_expiry_timestamp_seconds", ("name", "web"), ("serial", "ab")] == 2e9
     assert found["fedgate_refused_total", ("reason", "no_sni")] == 8
+    assert found["fedgate_route_requests_total", ("response_code_class", "2xx"), ("stat_prefix", "checkout")] == 4
     assert found["fedgate_documents", ("status", "bad")] == 1
     assert found["fedgate_snapshot_parts",] == 12
 
