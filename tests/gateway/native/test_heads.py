@@ -76,3 +76,44 @@ def test_responses_lose_what_is_between_two_hops():
     )
     assert response_lines(head, None) == b"X-B: 2\r\nTransfer-Encoding: chunked\r\n"
     assert response_lines(head, None, unchunked=True, added=(b"connection: close",)) == b"X-B: 2\r\nconnection: close\r\n"
+
+
+TLS = DownstreamTls(TlsMode.MUTUAL, (CertificateRef("c", "k"),))
+PROVEN = {
+    "chain": FilterChain("c", "t", tls=TLS),
+    "certificate": ClientCertificate("CN=a", hash="ff"),
+    "scheme": "https",
+}
+OURS = 'Hash=ff;Subject="CN=a"'
+
+
+@pytest.mark.parametrize(
+    ("mode", "proven", "expected"),
+    [
+        ("SANITIZE_SET", True, OURS),
+        ("SANITIZE_SET", False, ""),
+        ("SANITIZE", True, ""),
+        ("FORWARD_ONLY", True, "Hash=1"),
+        ("FORWARD_ONLY", False, ""),
+        ("APPEND_FORWARD", True, "Hash=1," + OURS),
+        ("APPEND_FORWARD", False, ""),
+        ("ALWAYS_FORWARD_ONLY", True, "Hash=1"),
+        ("ALWAYS_FORWARD_ONLY", False, "Hash=1"),
+    ],
+)
+def test_what_is_told_of_client_certificates(mode, proven, expected):
+    """Envoy's forward_client_cert_details."""
+    context = ConnectionContext(Listener("0.0.0.0", 80, ListenerKind.GATEWAY), peer_address="10.0.0.9", **(PROVEN if proven else {}))
+    head = ServerCodec().next_event(b"GET / HTTP/1.1\r\nHost: a\r\nx-forwarded-client-cert: Hash=1\r\n\r\n")
+    made = request_lines(head, Additions(context, client_cert=mode), request_id=b"id", authority=b"", operations=NOTHING).decode()
+    found = [line.partition(": ")[2] for line in made.split("\r\n") if line.lower().startswith("x-forwarded-client-cert")]
+    assert found == ([expected] if expected else [])
+
+
+@pytest.mark.parametrize(("trusted", "expected"), [(True, "https"), (False, "http")])
+def test_behind_a_trusted_proxy_its_word_about_the_protocol_holds(trusted, expected):
+    context = ConnectionContext(Listener("0.0.0.0", 80, ListenerKind.GATEWAY), peer_address="10.0.0.9")
+    head = ServerCodec().next_event(b"GET / HTTP/1.1\r\nHost: a\r\nx-forwarded-for: 1.1.1.1\r\nx-forwarded-proto: https\r\n\r\n")
+    made = request_lines(head, Additions(context, trusted=trusted), request_id=b"id", authority=b"", operations=NOTHING).decode()
+    assert [line for line in made.split("\r\n") if line.startswith("x-forwarded-proto")] == [f"x-forwarded-proto: {expected}"]
+    assert "x-forwarded-for: 1.1.1.1,10.0.0.9" in made
