@@ -137,7 +137,13 @@ class Chaotic:
 
 
 def workers(process):
-    return sorted(pid for pid, command in process.children().items() if "\0worker" in command)
+    """The oldest first. Not by pid: those begin again at the bottom."""
+    return sorted((pid for pid, command in process.children().items() if "\0worker" in command), key=began)
+
+
+def began(pid):
+    """When a process was started, in the kernel's ticks."""
+    return int(pathlib.Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[19])
 
 
 def ports_held(pid, port):
