@@ -7,11 +7,11 @@ the answer's body names who answered.
 from __future__ import annotations
 
 from differing import Row
-from differing_world import HASHING
+from differing_world import HASHING, LIMITED
 from running import to
 
 SITES = {name: (None, [{"route": [to(f"{name}.shop")]}]) for name in HASHING}
-SITES |= {name: (None, [{"route": [to("limited.shop")]}]) for name in ("limited", "limited-h2")}
+SITES |= {name: (None, [{"route": [to(f"{name}.shop")]}]) for name in LIMITED}
 
 USERS = [f"user-{n}" for n in range(24)] + ["", "\xfc", "a b", "x" * 300]
 
@@ -29,4 +29,10 @@ ROWS = [
     Row("ring by a session's cookie that is there", "ring-session", headers=(("Cookie", "session=abc"),)),
     Row("a cookie is made", "ring-session", ignore=("body", "answer.set-cookie")),
     Row("a limit of three", "limited", times=5, status=(200, 200, 200, 429, 429)),
+    Row("a limit of three, over HTTP/2", "limited-two", protocol="h2", times=3),
+    Row("a limit of three, reached over HTTP/2", "limited-two", protocol="h2", status=429),
+    Row("a limit of three, reached by a HEAD", "limited-two", method="HEAD", status=429),
+    Row("a limit of three, reached by a POST", "limited-two", method="POST", body=b"x", status=429, ignore=("answer.connection",)),
+    Row("a limit of three, over gRPC", "limited-grpc", protocol="grpc", times=3),
+    Row("a limit of three, reached over gRPC", "limited-grpc", protocol="grpc"),
 ]

@@ -57,8 +57,11 @@ def services(recorder, ring):
         entry("grpc.shop", one, "GRPC"),
         *(entry(f"{name}.shop", [ring.endpoint(one) for one in RINGS]) for name in HASHING),
         subsets("app.shop", "v1", "v2", "v3"),
-        entry("limited.shop", one),
-        document("ServicePolicy", "limited", {"hosts": ["limited.shop"], "rateLimits": [{"requests": 3, "per": "60s"}]}),
+        *(entry(f"{name}.shop", one, protocol) for name, protocol in LIMITED.items()),
+        *(
+            document("ServicePolicy", name, {"hosts": [f"{name}.shop"], "rateLimits": [{"requests": 3, "per": "60s"}]})
+            for name in LIMITED
+        ),
         document("DestinationRule", "fresh", {"host": "fresh.shop", "trafficPolicy": ONCE}),
         *(
             document("DestinationRule", name, {"host": f"{name}.shop", "trafficPolicy": {"loadBalancer": balancing}})
@@ -67,6 +70,7 @@ def services(recorder, ring):
     ]
 
 
+LIMITED = {"limited": "HTTP", "limited-two": "HTTP", "limited-grpc": "GRPC"}
 ONCE = {"connectionPool": {"http": {"maxRequestsPerConnection": 1}}}
 HASHING = {
     "ring-header": {"consistentHash": {"httpHeaderName": "x-user", "ringHash": {"minimumRingSize": 1024}}},
