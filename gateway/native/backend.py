@@ -281,6 +281,8 @@ class BackendState(Breakers):
         if backend != self.backend:
             self._configure(backend)
         self.assess(self._verdicts, self._evacuated)
+        if backend.hash is not None:
+            self.wake()  # its hash tables are built by ticks: at once, not when the first request comes
         return removed
 
     def _configure(self, backend: Backend) -> None:

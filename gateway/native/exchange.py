@@ -321,7 +321,7 @@ class Exchange:
             table = self.runtime.tables.get(self._table)
             route = None if table is None else table.match(head, self.scheme, self.port)
         else:
-            route = self._inbound() if self.context.inbound is not None else _TO_HTTPS
+            route = self._inbound() if self.context.inbound is not None else self._redirected(head)
         if route is None:
             self.unusual = True
             raise NoRoute
@@ -363,6 +363,11 @@ class Exchange:
             self.hops = max(self.hops, int(field[2]) if field[2].isdigit() and len(field[2]) < 4 else _HOPS + 1)
         if self.hops > _HOPS:
             raise LoopDetected
+
+    def _redirected(self, head: RequestHead) -> CompiledRoute | None:
+        """Where only https is served: a trusted proxy may say that it was."""
+        table = self.runtime.tables.get(self._table) if self.scheme == b"https" else None
+        return _TO_HTTPS if table is None else table.match(head, self.scheme, self.port)
 
     def _inbound(self) -> CompiledRoute:
         """What the connection's SNI names, whatever Host says; as long as it is still exported to this peer."""

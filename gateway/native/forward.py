@@ -200,6 +200,7 @@ def _begin(x: Exchange, head: RequestHead, client: Http2Client, lines: bytes, pe
     end = complete and bare and not wants_tunnel(head)
     upstream = x.upstream = client.request(lines, scheme=x.scheme, end=end, protocol=head.upgrade)
     upstream.expect = head.method
+    upstream.to_http2 = head.minor == 2
     upstream.input = strand.wake
     x.watch()
     x.exposed = True

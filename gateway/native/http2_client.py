@@ -35,7 +35,7 @@ _PINGED = b"fedgate!"  # our PING's eight bytes
 class Http2Upstream(Http2Stream):
     """A request on a multiplexed connection: what `pool.Upstream` is for HTTP/1."""
 
-    __slots__ = ("expect", "interim", "log_json", "log_text", "pool", "requests", "server_name")
+    __slots__ = ("expect", "interim", "log_json", "log_text", "pool", "requests", "server_name", "to_http2")
 
     connection: Http2Client
 
@@ -45,6 +45,7 @@ class Http2Upstream(Http2Stream):
         self.requests = connection.requests
         self.interim = 0
         self.expect = b""
+        self.to_http2 = False  # the client needs no length
         self.server_name = connection.server_name
         self.log_text, self.log_json = connection.log_text, connection.log_json
 
@@ -75,6 +76,8 @@ class Http2Upstream(Http2Stream):
         if not head.end:
             if head.length < 0:
                 head.length = -2
+            return
+        if self.to_http2:
             return
         said = any(field[0] == _LENGTH for field in head.specials)
         if not said and head.status not in _BODILESS and self.expect != b"HEAD":

@@ -219,6 +219,9 @@ class Http2Server(Connection):
         self.stream.listen(self.strand.wake)
         self.stream.pause()
         self.end_streams()
+        self.reactor.soon(self._wake)  # it may be this strand that runs: what came with the greeting is read in it
+
+    def _wake(self) -> None:
         self.strand.wake(0)
 
     def end_streams(self) -> None:

@@ -11,7 +11,9 @@ import re
 
 from gateway.errors import BadRequest
 
-_ESCAPED = re.compile(rb"%([0-9A-Fa-f]{2})")
+_ESCAPED = re.compile(rb"%(?:([0-9A-Fa-f]{2}))?")
+_LONE = b"\xff"  # stands for a bare %; no target holds this byte
+_BECOMING = re.compile(_LONE + rb"(?=[0-9A-Fa-f]{2})")
 _BARE = re.compile(rb'["<>^`{|}]')
 _UNRESERVED = frozenset(b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-._~")  # RFC 3986 section 2.3
 _PLAIN = bytes(set(range(256)) - set(b'%\\"<>^`{|}'))
@@ -27,7 +29,8 @@ def normalised(target: bytes) -> bytes:
     path, mark, query = target.partition(b"?")
     path = path.replace(b"\\", b"/")
     if b"%" in path:
-        path = _ESCAPED.sub(_unescaped, path)
+        # A bare % must not become one of an escape: whoever undoes those once more would find what was hidden by it.
+        path = _BECOMING.sub(b"%25", _ESCAPED.sub(_unescaped, path)).replace(_LONE, b"%")
     path = _BARE.sub(lambda match: b"%%%02X" % match[0][0], path)
     kept: list[bytes] = []
     segments = path.split(b"/")[1:]
@@ -47,6 +50,8 @@ def normalised(target: bytes) -> bytes:
 
 
 def _unescaped(match: re.Match[bytes]) -> bytes:
+    if match[1] is None:
+        return _LONE
     code = int(match[1], 16)
     if not code:
         raise BadRequest("path_normalization_failed")

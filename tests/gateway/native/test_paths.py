@@ -28,6 +28,9 @@ from gateway.native.paths import needs_normalising, normalised
         (b"/%C3%A9%2f%20", b"/%C3%A9%2f%20"),
         (b'/a"<>^`{|}?"', b'/a%22%3C%3E%5E%60%7B%7C%7D?"'),
         (b"/%4", b"/%4"),
+        (b"/%zz%", b"/%zz%"),
+        (b"/x/%2%65%2%65/y", b"/x/%252e%252e/y"),
+        (b"/%%36%31", b"/%2561"),
     ],
 )
 def test_dot_segments_are_resolved(target, expected):
