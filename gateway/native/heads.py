@@ -9,6 +9,7 @@ x-forwarded-proto set, as Envoy does with use_remote_address and no trusted prox
 from __future__ import annotations
 
 from collections.abc import Iterable
+from urllib.parse import quote
 
 from gateway.native.codec.events import RequestHead, ResponseHead
 from gateway.native.codec.fields import Kind, memo
@@ -75,13 +76,17 @@ class Additions:
 
 
 def _client_certificate(context: ConnectionContext) -> bytes:
-    """Envoy's XFCC element (SANITIZE_SET, as Istio's gateways): Hash, Subject, URI, DNS of a certificate that was asked for."""
+    """Envoy's XFCC element with what Istio's gateways set in it: Subject, Cert, DNS and URI of a certificate that was asked for."""
     certificate = context.certificate
     chain = context.chain
     if certificate is None or chain is None or chain.tls is None or chain.tls.mode is TlsMode.SIMPLE:
         return b""
     subject = certificate.subject.replace("\\", "\\\\").replace('"', '\\"')
-    parts = [f"Hash={certificate.hash}", f'Subject="{subject}"']
+    parts = [f"By={certificate.by}"] if certificate.by else []
+    parts.append(f"Hash={certificate.hash}")
+    if certificate.pem:
+        parts.append(f'Cert="{quote(certificate.pem, safe="")}"')
+    parts.append(f'Subject="{subject}"')
     parts += [f"URI={uri}" for uri in certificate.uris]
     parts += [f"DNS={name}" for name in certificate.dns]
     text = ";".join(parts)

@@ -62,11 +62,14 @@ def test_operations_come_last():
 
 def test_a_proven_client_certificate_is_told():
     tls = DownstreamTls(TlsMode.MUTUAL, (CertificateRef("c", "k"),))
-    certificate = ClientCertificate('CN=a "b"', ("spiffe://td/ns/x/sa/y",), ("a.test",), "00ff")
+    certificate = ClientCertificate(
+        'CN=a "b"', ("spiffe://td/ns/x/sa/y",), ("a.test",), "00ff", pem="-----B C-----\n+/=\n", by="spiffe://td/ns/x/sa/gateway"
+    )
     out = lines(
         "Host: a", "x-forwarded-client-cert: forged", chain=FilterChain("c", "t", tls=tls), certificate=certificate, scheme="https"
     )
-    assert 'x-forwarded-client-cert: Hash=00ff;Subject="CN=a \\"b\\"";URI=spiffe://td/ns/x/sa/y;DNS=a.test' in out
+    whom = 'Hash=00ff;Cert="-----B%20C-----%0A%2B%2F%3D%0A";Subject="CN=a \\"b\\"";URI=spiffe://td/ns/x/sa/y;DNS=a.test'
+    assert f"x-forwarded-client-cert: By=spiffe://td/ns/x/sa/gateway;{whom}" in out
     assert not any("forged" in line for line in out)
 
 
@@ -103,7 +106,9 @@ OURS = 'Hash=ff;Subject="CN=a"'
 )
 def test_what_is_told_of_client_certificates(mode, proven, expected):
     """Envoy's forward_client_cert_details."""
-    context = ConnectionContext(Listener("0.0.0.0", 80, ListenerKind.GATEWAY), peer_address="10.0.0.9", **(PROVEN if proven else {}))
+    context = ConnectionContext(
+        Listener("0.0.0.0", 80, ListenerKind.GATEWAY), peer_address="10.0.0.9", **(PROVEN if proven else {})
+    )
     head = ServerCodec().next_event(b"GET / HTTP/1.1\r\nHost: a\r\nx-forwarded-client-cert: Hash=1\r\n\r\n")
     made = request_lines(head, Additions(context, client_cert=mode), request_id=b"id", authority=b"", operations=NOTHING).decode()
     found = [line.partition(": ")[2] for line in made.split("\r\n") if line.lower().startswith("x-forwarded-client-cert")]
