@@ -50,7 +50,7 @@ def curl(world, request):
     async def run(*options, paths=("/",)):
         urls = [f"{request.param}://{HOST}:{port}{path}" for path in paths]
         call = functools.partial(subprocess.run, capture_output=True, timeout=30, check=False)
-        return await trio.to_thread.run_sync(call, ["curl", "-sS", *known, *options, *urls])
+        return await trio.to_thread.run_sync(call, ["curl", "-sS", "--http1.1", *known, *options, *urls])
 
     return run
 
