@@ -3,124 +3,37 @@
 import contextlib
 import os
 import socket
-import ssl
 import struct
 
-import certs
-import msgspec
 import pytest
 import trio
 import trio.testing
-from native_engine import Workload, endpoint, forward, host, listening, read_all, running
+from native_engine import endpoint, listening, running
+from relaying import (
+    NAME,
+    Echo,
+    ask,
+    backend,
+    counted,
+    parts,
+    plain,
+    settled,
+    until,
+)
 
 from gateway.native import splice
-from gateway.native.codec.proxy_protocol import header
 from gateway.snapshot import (
     AccessLog,
-    Backend,
-    DownstreamTls,
     EndpointSet,
     FilterChain,
-    Inbound,
-    Keepalive,
-    LbEndpoint,
     Limits,
     Listener,
     ListenerKind,
     Node,
     TcpRoute,
     TcpSplit,
-    TlsMode,
-    Tunnel,
-    UpstreamTls,
-    UpstreamTlsMode,
 )
 from gateway.verdicts import AddressState, Verdicts
-
-NAME = "outbound|9000||tcp.test"
-
-
-def backend(name=NAME, **options):
-    _, port, subset, host = name.split("|")
-    options.setdefault("connect_timeout_ms", 1000)
-    return Backend(name=name, host=host, port=int(port), subset=subset, **options)
-
-
-def plain(*splits, subnets=()):
-    """A chain that relays to these (backend, weight)."""
-    splits = splits or ((NAME, 1),)
-    return FilterChain("tcp", tcp=(TcpRoute("tcp", tuple(TcpSplit(*split) for split in splits), tuple(subnets)),))
-
-
-class Echo:
-    """A TCP endpoint that sends back what it gets, after `greeting`; `saw` is what came. secure: a server context."""
-
-    def __init__(self, greeting=b"", secure=None):
-        self.greeting, self.secure = greeting, secure
-        self.sock = listening()
-        self.port = self.sock.getsockname()[1]
-        self.connections = 0
-        self.saw = []
-
-    async def run(self):
-        await trio.serve_listeners(self._serve, [trio.SocketListener(trio.socket.from_stdlib_socket(self.sock))])
-
-    async def _serve(self, stream):
-        self.connections += 1
-        saw = bytearray()
-        self.saw.append(saw)
-        if self.secure is not None:
-            stream = trio.SSLStream(stream, self.secure, server_side=True)
-        try:
-            with contextlib.suppress(trio.BrokenResourceError, ConnectionError):
-                if self.greeting:
-                    await stream.send_all(self.greeting)
-                async for data in stream:
-                    saw += data
-                    await stream.send_all(data)
-                if self.secure is None:
-                    await stream.send_eof()
-        finally:
-            await trio.aclose_forcefully(stream)
-
-
-def parts(*echoes, name=NAME, **options):
-    return backend(name, **options), EndpointSet(name, tuple(endpoint(each.port) for each in echoes))
-
-
-async def ask(stream, data):
-    """Send, say that this is all, and read all."""
-    async with trio.open_nursery() as nursery:
-
-        async def send():
-            await stream.send_all(data)
-            await stream.send_eof()
-
-        nursery.start_soon(send)
-        return await read_all(stream)
-
-
-def counted(gateway, flag="-"):
-    """(opened, closed, sent, received) of the series with this flag."""
-    found = [each for each in gateway.engine.statistics().tcp if dict(each.labels)["response_flags"] == flag]
-    return [sum(values) for values in zip(*((s.opened, s.closed, s.sent_bytes, s.received_bytes) for s in found), strict=True)] or [
-        0,
-        0,
-        0,
-        0,
-    ]
-
-
-async def until(condition):
-    """Look until it is so; what happens in the kernel and the reactor tells nobody."""
-    while not condition():  # noqa: ASYNC110
-        await trio.sleep(0.005)
-
-
-async def settled(gateway):
-    """Until no connection is left, and what they left is recorded."""
-    await until(lambda: not gateway.engine.statistics().downstream_connections)
-    await trio.sleep(0.01)
 
 
 async def test_bytes_both_ways_half_close_metrics_and_log(tmp_path):
@@ -306,306 +219,6 @@ async def test_a_client_that_resets_while_the_endpoint_hangs_is_let_go():
             await settled(gateway)
             assert counted(gateway, "DC")[:2] == [1, 1]
             assert gateway.engine.runtime.states[NAME].active == 0
-
-
-# -------------------------------------------------------------------------------------------------------- TLS
-
-
-AUTHORITY = certs.Authority("workloads")
-WORKLOAD = AUTHORITY.leaf("a.test", "*.auto.test", "outbound_.9000_._.tcp.test")
-
-
-def server_context(leaf=WORKLOAD):
-    return leaf.load_into(ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER))
-
-
-def client_context(authority=AUTHORITY):
-    context = ssl.create_default_context(cadata=authority.pem)
-    context.hostname_checks_common_name = False
-    return context
-
-
-async def secure(gateway, name, data, *, context=None, size=1 << 20):
-    """Over TLS by this name; None when it is closed without a byte."""
-    async with await gateway.connect() as plain_stream:
-        stream = trio.SSLStream(plain_stream, context or client_context(), server_hostname=name, https_compatible=True)
-        try:
-            await stream.do_handshake()
-        except trio.BrokenResourceError as error:
-            if "EOF" in str(error.__cause__):
-                return None
-            raise
-        await stream.send_all(data)
-        got = b""
-        while len(got) < min(size, len(data)):
-            got += await stream.receive_some()
-        return got
-
-
-def passing(*names, name=NAME):
-    return FilterChain("pass", server_names=names, passthrough=True, tcp=(TcpRoute("tls", (TcpSplit(name),)),))
-
-
-async def test_passthrough_by_server_name_shows_the_workloads_certificate():
-    echo, other = Echo(secure=server_context()), Echo(secure=server_context())
-    second = "outbound|9000||other.test"
-    listener_chains = (passing("a.test"), passing("*.auto.test", name=second))
-    async with running(*parts(echo), *parts(other, name=second), workloads=[echo, other], chain=listener_chains[0]) as gateway:
-        listener = Listener("127.0.0.1", gateway.port, ListenerKind.GATEWAY, listener_chains)
-        gateway.snapshots.set(gateway.snapshots.value.changed([listener]))
-        await trio.testing.wait_all_tasks_blocked(0.01)
-        data = os.urandom(400_000)
-        assert await secure(gateway, "a.test", data) == data
-        assert await secure(gateway, "b.auto.test", b"hello") == b"hello"
-        assert (echo.connections, other.connections) == (1, 1)
-        assert await secure(gateway, "unknown.test", b"x") is None
-        assert await gateway.ask(b"GET / HTTP/1.1\r\n\r\n") == b""
-        await settled(gateway)
-        assert dict(gateway.engine.statistics().refused) == {"unknown-name": 1, "not-tls": 1}
-        assert counted(gateway)[:2] == [2, 2]
-
-
-async def test_one_listener_passes_some_names_and_ends_others():
-    echo = Echo(secure=server_context())
-    ended = Echo()
-    second = "outbound|9000||ended.test"
-    authority = certs.Authority("gateway")
-    leaf = authority.leaf("b.test")
-    tls = DownstreamTls(TlsMode.SIMPLE, (leaf.ref,))
-    here = FilterChain("here", server_names=("b.test",), tls=tls, tcp=(TcpRoute("t", (TcpSplit(second),)),))
-    all_parts = (*parts(echo), *parts(ended, name=second))
-    async with running(*all_parts, workloads=[echo, ended], chain=passing("a.test")) as gateway:
-        gateway.secrets.set(certs.secrets(leaf))
-        listener = Listener("127.0.0.1", gateway.port, ListenerKind.GATEWAY, (passing("a.test"), here))
-        gateway.snapshots.set(gateway.snapshots.value.changed([listener]))
-        await trio.testing.wait_all_tasks_blocked(0.01)
-        assert await secure(gateway, "a.test", b"hello") == b"hello"
-        data = os.urandom(1_000_000)
-        assert await secure(gateway, "b.test", data, context=client_context(authority)) == data
-        assert bytes(ended.saw[0]) == data
-
-
-async def test_auto_passthrough_takes_the_backend_out_of_the_name():
-    echo = Echo(secure=server_context())
-    inner = "inbound|9000||tcp.test"
-    chain = FilterChain("auto", auto=True, passthrough=True, auto_hosts=("*.test",))
-    async with running(*parts(echo, name=inner), backend("inbound|1||no.local"), workloads=[echo], chain=chain) as gateway:
-        assert await secure(gateway, "outbound_.9000_._.tcp.test", b"hello") == b"hello"
-        for name in ("outbound_.9001_._.tcp.test", "outbound_.1_._.no.local", "tcp.test", "outbound_.9000_.v1_.tcp.test"):
-            assert await secure(gateway, name, b"x") is None
-        assert echo.connections == 1
-
-
-async def test_tls_towards_the_endpoint():
-    echo = Echo(secure=server_context())
-    tls = UpstreamTls(UpstreamTlsMode.SIMPLE, sni="a.test", ca=AUTHORITY.pem)
-    async with running(*parts(echo, tls=tls), workloads=[echo], chain=plain()) as gateway, await gateway.connect() as stream:
-        await stream.send_all(b"hello")
-        assert await stream.receive_some() == b"hello"
-
-
-# ------------------------------------------------------------------------------------------------ PROXY, tunnels, sockets
-
-
-async def test_a_proxy_header_says_who_the_client_is(tmp_path):
-    log = tmp_path / "access.log"
-    node = Node("gw", "east", access_log=AccessLog(str(log), "json"))
-    echo = Echo()
-    async with running(*parts(echo, proxy_protocol="V2"), workloads=[echo], chain=plain(), node=node) as gateway:
-        listener = Listener("127.0.0.1", gateway.port, ListenerKind.GATEWAY, (plain(),), proxy_protocol=True)
-        gateway.snapshots.set(gateway.snapshots.value.changed([listener]))
-        await trio.testing.wait_all_tasks_blocked(0.01)
-        sent = header("V1", ("192.0.2.1", 1234), ("192.0.2.9", 443))
-        async with await gateway.connect() as stream:
-            assert await ask(stream, sent + b"hello") == header("V2", ("192.0.2.1", 1234), ("192.0.2.9", 443)) + b"hello"
-        assert await gateway.ask(b"hello") == b""
-        async with await gateway.connect() as stream:
-            client, here = stream.socket.getsockname(), stream.socket.getpeername()
-            assert await ask(stream, b"PROXY UNKNOWN\r\nhello") == header("V2", client, here) + b"hello"
-        await settled(gateway)
-        assert dict(gateway.engine.statistics().refused) == {"not-proxy": 1}
-    lines = [msgspec.json.decode(line) for line in log.read_text().splitlines()]
-    assert [line["downstream_remote_address"] for line in lines] == ["192.0.2.1:1234", "{}:{}".format(*client)]
-    assert lines[0]["downstream_local_address"] == "192.0.2.9:443"
-    assert lines[0]["upstream_cluster"] == NAME
-    assert len(lines[0]) == 24
-    assert (lines[0]["response_code"], lines[0]["method"], lines[0]["bytes_received"]) == (0, None, 5)
-
-
-async def test_a_proxy_header_comes_before_tls_and_http():
-    echo = Echo(secure=server_context())
-    work = Workload()
-    web = backend("outbound|80||web.test")
-    endpoints = EndpointSet(web.name, (endpoint(work.port),))
-    chain = passing("a.test")
-    async with running(*parts(echo), web, endpoints, host(forward(web.name)), workloads=[echo, work], chain=chain) as gateway:
-        listener = Listener("127.0.0.1", gateway.port, ListenerKind.GATEWAY, (chain,), proxy_protocol=True)
-        gateway.snapshots.set(gateway.snapshots.value.changed([listener]))
-        await trio.testing.wait_all_tasks_blocked(0.01)
-        async with await gateway.connect() as plain_stream:
-            await plain_stream.send_all(header("V2", ("192.0.2.1", 1234), ("192.0.2.9", 443)))
-            stream = trio.SSLStream(plain_stream, client_context(), server_hostname="a.test")
-            await stream.send_all(b"hello")
-            assert await stream.receive_some() == b"hello"
-        http = Listener("127.0.0.1", gateway.port, ListenerKind.GATEWAY, (FilterChain("http", "t"),), proxy_protocol=True)
-        gateway.snapshots.set(gateway.snapshots.value.changed([http]))
-        await trio.testing.wait_all_tasks_blocked(0.01)
-        request = b"GET / HTTP/1.1\r\nhost: a\r\nconnection: close\r\n\r\n"
-        answer = await gateway.ask(header("V2", ("192.0.2.1", 1234), ("192.0.2.9", 443)) + request)
-        assert answer.startswith(b"HTTP/1.1 200")
-        assert b"x-forwarded-for: 192.0.2.1\r\n" in work.requests[0]
-
-
-async def test_a_unix_socket_takes_connections(tmp_path):
-    echo = Echo()
-    path = str(tmp_path / "gw.sock")
-    sock = socket.socket(socket.AF_UNIX)
-    sock.bind(path)
-    sock.listen()
-    sock.setblocking(False)
-    with sock:
-        async with running(*parts(echo), workloads=[echo], chain=plain()) as gateway:
-            listener = Listener(path, 9000, ListenerKind.GATEWAY, (plain(),))
-            gateway.engine._sockets.set({**gateway.engine._sockets.value, listener.key: (sock,)})
-            gateway.snapshots.set(gateway.snapshots.value.changed([listener]))
-            async with await trio.open_unix_socket(path) as stream:
-                assert await ask(stream, b"hello") == b"hello"
-
-
-async def test_an_endpoint_may_be_a_unix_socket(tmp_path):
-    echo = Echo()
-    path = str(tmp_path / "echo.sock")
-    echo.sock.close()
-    echo.sock = socket.socket(socket.AF_UNIX)
-    echo.sock.bind(path)
-    echo.sock.listen()
-    echo.sock.setblocking(False)
-    data = os.urandom(2_000_000)
-    unix = LbEndpoint(id=path, address=path, port=0)
-    async with (
-        running(backend(keepalive=Keepalive(3, 60_000, 1)), EndpointSet(NAME, (unix,)), workloads=[echo], chain=plain()) as gateway,
-        await gateway.connect() as stream,
-    ):
-        assert await ask(stream, data) == data
-
-
-class HttpProxy:
-    """An HTTP proxy for tunnels. answer: its head; then bytes are echoed, in chunks for POST."""
-
-    def __init__(self, answer):
-        self.answer = answer
-        self.heads = []
-        self.sock = listening()
-        self.port = self.sock.getsockname()[1]
-
-    async def run(self):
-        await trio.serve_listeners(self._serve, [trio.SocketListener(trio.socket.from_stdlib_socket(self.sock))])
-
-    async def _serve(self, stream):
-        async with stream:
-            data = b""
-            while b"\r\n\r\n" not in data:
-                data += await stream.receive_some()
-            self.heads.append(data)
-            await stream.send_all(self.answer)
-            with contextlib.suppress(trio.BrokenResourceError):
-                async for data in stream:
-                    await stream.send_all(data)
-                await stream.send_eof()
-
-
-@pytest.mark.parametrize("method", ["CONNECT", "POST"])
-async def test_a_tunnel_through_an_http_proxy(method):
-    answer = b"HTTP/1.1 200 OK\r\n\r\nahead "
-    if method == "POST":
-        answer = b"HTTP/1.1 103 Early Hints\r\n\r\nHTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\n6\r\nahead \r\n"
-    proxy = HttpProxy(answer)
-    tunnel = Tunnel(method, "db.test", 5432)
-    options = {"tunnel": tunnel, "keepalive": Keepalive(3, 60_000, 5_000)}
-    data = os.urandom(700_000)
-    async with running(*parts(proxy, **options), workloads=[proxy], chain=plain()) as gateway:
-        async with await gateway.connect() as stream:
-            assert await ask(stream, data) == b"ahead " + data
-        await settled(gateway)
-        assert counted(gateway) == [1, 1, len(data) + 6, len(data)]
-    start = b"CONNECT db.test:5432 HTTP/1.1" if method == "CONNECT" else b"POST / HTTP/1.1"
-    assert proxy.heads[0].startswith(start + b"\r\nhost: db.test:5432\r\n")
-
-
-@pytest.mark.parametrize("answer", [b"HTTP/1.1 407 No\r\n\r\n", b"SSH-2.0-x\r\n\r\n", b"HTTP/1.1 302 Else\r\n\r\n"])
-@pytest.mark.parametrize("method", ["CONNECT", "POST"])
-async def test_a_tunnel_that_is_refused_is_a_connection_that_failed(answer, method):
-    proxy = HttpProxy(answer)
-    async with running(*parts(proxy, tunnel=Tunnel(method, "db.test", 5432)), workloads=[proxy], chain=plain()) as gateway:
-        assert await gateway.ask(b"hello") == b""
-        await settled(gateway)
-        assert counted(gateway, "UF,URX")[:2] == [1, 1]
-
-
-# ---------------------------------------------------------------------------------------------------------- east-west
-
-
-EAST, WEST = certs.spiffe("east.example"), certs.spiffe("west.example")
-SNI = "outbound_.9000_._.tcp.test"
-INNER = "inbound|9000||tcp.test"
-BUNDLES = (("east.example", EAST.bundle), ("west.example", WEST.bundle))
-
-
-@contextlib.asynccontextmanager
-async def east(*more, inbound=None):
-    """A gateway's east-west port, open for west."""
-    leaf = certs.gateway_leaf(EAST, "east.example")
-    tls = DownstreamTls(TlsMode.ISTIO_MUTUAL, (leaf.ref,), bundles=BUNDLES, alpn=("h2", "http/1.1", "istio"))
-    inbound = inbound or Inbound(SNI, INNER, ("west.example",), (certs.gateway_id("west.example"),))
-    chain = FilterChain("east-west", tls=tls)
-    async with running(*more, inbound, chain=chain, kind=ListenerKind.EAST_WEST, workloads=[]) as gateway:
-        gateway.secrets.set(certs.secrets(leaf))
-        await trio.testing.wait_all_tasks_blocked(0.01)
-        yield gateway
-
-
-async def test_tcp_from_one_gateway_to_the_other():
-    echo = Echo(b"from east ")
-    leaf = certs.gateway_leaf(WEST, "west.example")
-    to_east = UpstreamTls(
-        UpstreamTlsMode.ISTIO_MUTUAL,
-        sni=SNI,
-        bundles=BUNDLES,
-        certificate=leaf.ref,
-        subject_alt_names=(certs.gateway_id("east.example"),),
-        alpn=("h2", "http/1.1"),
-        peer=True,
-    )
-    async with east(*parts(echo, name=INNER)) as there, trio.open_nursery() as nursery:
-        nursery.start_soon(echo.run)
-        far = endpoint(there.port, peer="east")
-        async with running(backend(peer_tls=(("east", to_east),)), EndpointSet(NAME, (far,)), chain=plain(), workloads=[]) as here:
-            here.secrets.set(certs.secrets(leaf))
-            await trio.testing.wait_all_tasks_blocked(0.01)
-            data = os.urandom(1_000_000)
-            async with await here.connect() as stream:
-                assert await ask(stream, data) == b"from east " + data
-            await settled(here)
-            await settled(there)
-            assert counted(here) == [1, 1, len(data) + 10, len(data)]
-            assert counted(there) == counted(here)
-            labels = dict(there.engine.statistics().tcp[0].labels)
-            assert (labels["reporter"], labels["source_principal"]) == ("destination", certs.gateway_id("west.example"))
-            assert labels["connection_security_policy"] == "mutual_tls"
-        nursery.cancel_scope.cancel()
-
-
-async def test_a_passthrough_export_is_not_decrypted():
-    echo = Echo(secure=server_context())
-    inbound = Inbound(SNI, INNER, (), (), passthrough=True)
-    async with east(*parts(echo, name=INNER), inbound=inbound) as there, trio.open_nursery() as nursery:
-        nursery.start_soon(echo.run)
-        assert await secure(there, SNI, b"hello") == b"hello"
-        assert await secure(there, "outbound_.9001_._.tcp.test", b"hello") is None
-        nursery.cancel_scope.cancel()
-
-
-# ------------------------------------------------------------------------------------------------------ while it runs
 
 
 async def test_a_relay_outlives_its_endpoint_and_its_backend():
