@@ -14,7 +14,7 @@ from gateway.native.codec.hpack_fields import AUTHORITY, BAD, COOKIE, METHOD, PA
 from gateway.native.codec.http2_limits import Limits2
 
 _USER_AGENT, _HOST, _REQUEST_ID = int(Kind.USER_AGENT), int(Kind.HOST), int(Kind.REQUEST_ID)
-_LENGTH, _EXPECT = int(Kind.CONTENT_LENGTH), int(Kind.EXPECT)
+_LENGTH, _EXPECT, _GRPC = int(Kind.CONTENT_LENGTH), int(Kind.EXPECT), int(Kind.GRPC)
 _DROPPED = frozenset((int(Kind.UPGRADE), int(Kind.STRIP)))
 _IN_TRAILERS = frozenset((_USER_AGENT, _REQUEST_ID))  # the only fields with a meaning that may come late: they mean nothing there
 
@@ -75,6 +75,11 @@ def request_head(lines: list[bytes], notable: list[Entry], limits: Limits2, *, e
             elif kind == _EXPECT:
                 expect = meaning[2].lower() == b"100-continue"
                 rewrite |= not expect
+            elif kind == _GRPC:
+                pass
+            elif meaning[1] == b"te":
+                lines.remove(line)  # of this hop only; calls of gRPC say it anew (forward), and need no rewriting for it
+                continue
             else:
                 rewrite = True
             specials.append(meaning)

@@ -368,3 +368,14 @@ def test_bytes_of_a_body_must_be_as_many_as_its_length_says(sizes, last, fails):
     else:
         assert events[-1] == (1, END)
         assert b"".join(event for _, event in events if isinstance(event, bytes)) == b"xxxxx"
+
+
+def test_a_grpc_call_needs_no_rewriting():
+    """`te` belongs to this hop; the block can go on as it is, and says it no more."""
+    codec = server()
+    call = [(b"content-type", b"application/grpc"), (b"te", b"trailers"), (b"x-a", b"1")]
+    ((_, found),) = codec.receive(head(1, [*GET, *call], end=False))
+    assert not found.rewrite
+    assert b"te:" not in found.block
+    assert found.lines == [b"host: a.test", b"content-type: application/grpc", b"x-a: 1"]
+    assert [field[0] for field in found.specials] == [Kind.GRPC, Kind.HOST]
