@@ -51,9 +51,17 @@ def text_line(x: Exchange, start: bytes, duration: int, service_time: bytes) -> 
         x.request_id or b"-",
         head.authority or b"-",
         upstream.log_text if upstream is not None else b'"-" %b -' % x.backend_name,
-        x.log_text,
+        x.log_text or _described(x).log_text,
         x.route_name,
     )
+
+
+def _described(x: Exchange) -> Exchange:
+    """With what lines of its connection have in common: made for the first of them, since many connections have one request only."""
+    context = x.context
+    local, peer, sni = context.local.encode(), context.peer.encode(), context.sni.encode()
+    x.log_text, x.log_json = downstream_text(local, peer, sni), downstream_json(local, peer, sni)
+    return x
 
 
 def _outcome(x: Exchange) -> bytes:
@@ -104,7 +112,7 @@ def json_line(x: Exchange, start: bytes, duration: int, service_time: bytes) -> 
         _quoted(x.request_id),
         _quoted(head.authority),
         upstream.log_json if upstream is not None else upstream_json(b"", x.backend_name, b""),
-        x.log_json,
+        x.log_json or _described(x).log_json,
         _quoted(x.route_name),
     )
 

@@ -14,7 +14,7 @@ from __future__ import annotations
 from typing import Any
 
 from gateway.errors import BadRequest, DownstreamClosed, GatewayError, LoopDetected, NoRoute, Overloaded, RequestTimeout
-from gateway.native.accesslog import VIA_UPSTREAM, downstream_json, downstream_text
+from gateway.native.accesslog import VIA_UPSTREAM
 from gateway.native.backend import BackendState
 from gateway.native.codec.events import RequestHead, ResponseHead
 from gateway.native.codec.fields import UNSENT, Kind
@@ -125,8 +125,7 @@ class Exchange:
         self.additions = Additions(context, trusted=runtime.trusted_proxies > 0, client_cert=runtime.client_cert)
         self.source = runtime.observer.source(context)
         self.port = context.listener.port
-        local, peer, sni = context.local.encode(), context.peer.encode(), context.sni.encode()
-        self.log_text, self.log_json = downstream_text(local, peer, sni), downstream_json(local, peer, sni)
+        self.log_text = self.log_json = b""  # of the connection, once a line needs it (accesslog)
         self.busy = False  # with a request
         self.keep = False  # the client's connection after this answer
         self.chunked = False  # the answer's body goes to the client in chunks
@@ -247,6 +246,7 @@ class Exchange:
         self.flag = self.route_name = b"-"
         self.stat_prefix = b""
         self.detail = VIA_UPSTREAM
+        self.operations = _UNCHANGED
         self.answered_at = 0.0
         self.authority = head.authority
         self.request_id = head.request_id
@@ -333,7 +333,6 @@ class Exchange:
     def _shed(self) -> None:
         """Raises Overloaded."""
         self.unusual = True
-        self.operations = _UNCHANGED
         self.runtime.overload.count()
         raise Overloaded
 
