@@ -26,7 +26,12 @@ ROWS = [
     Row("proxied: an inner address", headers=said("10.0.0.7")),
     Row("proxied: https", headers=(*said("198.51.100.7"), ("X-Forwarded-Proto", "https"))),
     Row("proxied: a scheme nobody knows", headers=(*said("198.51.100.7"), ("X-Forwarded-Proto", "gopher"))),
-    Row("proxied: https, redirected", "echo", over="moved", headers=(*said("198.51.100.7"), ("X-Forwarded-Proto", "https"))),
+    Row(
+        "proxied: https, redirected",
+        "echo",
+        over="moved",
+        headers=(*said("198.51.100.7"), ("X-Forwarded-Proto", "https")),
+    ),
     Row(
         "proxied: http, redirected",
         "echo",

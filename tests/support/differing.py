@@ -35,8 +35,6 @@ LATER: Mapping[str, str] = {
     "no such backend": "the body says that no healthy upstream is there",
     "codes in retryOn": "status codes are retried only beside the word retriable-status-codes",
     "https in clear": "an https target on a plain connection is served",
-    "stable paths": "an escape may come out of normalisation that was none before",
-    "trailers only": "an answer of trailers only gets a length",
 }
 """Features that rows need (`needs`) and fedgate does not have yet, and what is missing. Empty = everything is compared."""
 

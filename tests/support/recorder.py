@@ -275,11 +275,12 @@ class _Two:
         self.connection.initiate_connection()
         await self.flush()
         async with trio.open_nursery() as nursery:
-            while data:
-                for event in self.connection.receive_data(data):
-                    self.handle(event, nursery)
-                await self.flush()
-                data = bytes(await self.stream.receive_some(65536))
+            with contextlib.suppress(h2.exceptions.ProtocolError, OSError, trio.BrokenResourceError, trio.ClosedResourceError):
+                while data:
+                    for event in self.connection.receive_data(data):
+                        self.handle(event, nursery)
+                    await self.flush()
+                    data = bytes(await self.stream.receive_some(65536))
             nursery.cancel_scope.cancel()
 
     async def flush(self):
@@ -328,6 +329,9 @@ class _Two:
             connection.reset_stream(number, reply.code)
             await self.flush()
             return
+        for line in reply.interim:
+            first, *rest = line.decode().split("\r\n")
+            connection.send_headers(number, [(":status", first.split()[1]), *(tuple(one.split(": ", 1)) for one in rest if one)])
         body = self.name.encode() if reply.body is None else reply.body
         fields = [(":status", str(reply.status)), *reply.headers]
         if seen.line.startswith("HEAD ") or reply.status in (204, 304):

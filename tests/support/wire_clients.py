@@ -287,7 +287,8 @@ class Two:
             case h2.events.StreamEnded():
                 self.open.discard(number)
             case h2.events.StreamReset():
-                answer.broken = f"reset {int(event.error_code)}"
+                if number in self.open:  # else it has ended, and the rest of our body is not wanted (RFC 9113 section 8.1)
+                    answer.broken = f"reset {int(event.error_code)}"
                 self.open.discard(number)
                 self.waiting.pop(number, None)
             case h2.events.ConnectionTerminated():
