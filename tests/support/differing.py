@@ -34,6 +34,7 @@ LATER: Mapping[str, str] = {
     "raw queries": "query parameters are decoded before they are matched",
     "no such backend": "the body says that no healthy upstream is there",
     "codes in retryOn": "status codes are retried only beside the word retriable-status-codes",
+    "believed schemes": "httpsRedirect redirects what a trusted proxy says came by https",
     "https in clear": "an https target on a plain connection is served",
 }
 """Features that rows need (`needs`) and fedgate does not have yet, and what is missing. Empty = everything is compared."""
