@@ -50,7 +50,9 @@ async def connect(x: Exchange, state: BackendState, host: Host, limit: float) ->
     try:
         wanted = protocol_of(state.backend, tls_of(state.backend, host), client_h2=x.head.minor == 2)
         if wanted == "http/1.1" or (not wanted and host.pool.only_http1):
-            return await _own(x, state, host, limit, _ALPN[wanted])
+            own = await _own(x, state, host, limit, _ALPN[wanted])
+            assert own is not None  # only who could share comes back without
+            return own
         return await _shared(x, state, host, limit, negotiate=not wanted)
     finally:
         state.waiting(-1)
@@ -59,8 +61,11 @@ async def connect(x: Exchange, state: BackendState, host: Host, limit: float) ->
 _ALPN = {"http/1.1": ("http/1.1",), "h2": ("h2",), "": None}
 
 
-async def _own(x: Exchange, state: BackendState, host: Host, limit: float, alpn: tuple[str, ...] | None = None) -> Upstream:
-    """One for this exchange alone: dialled, or given back by another where no more may be opened."""
+async def _own(
+    x: Exchange, state: BackendState, host: Host, limit: float, alpn: tuple[str, ...] | None = None, *, shares: bool = False
+) -> Upstream | None:
+    """One for this exchange alone: dialled, or given back by another where no more may be opened. shares: one that was just dialled is
+    wanted; None when meanwhile a shared one has room."""
     pool: Pool = host.pool
     while not state.may_connect(host):
         if pool.line is None:
@@ -68,9 +73,11 @@ async def _own(x: Exchange, state: BackendState, host: Host, limit: float, alpn:
         x.strand.until(limit)
         given = await pool.line.wait(x.strand)
         if given is not None:
-            if given.server_name == _name(x, state, host):
+            if not shares and given.server_name == _name(x, state, host):
                 return given
-            given.close()  # opened for another name; another may be opened in its place
+            given.close()  # opened for another name, or spoke HTTP/1 already; another may be opened in its place
+        elif shares and pool.available() is not None:
+            return None
     state.connected(host)
 
     def gone() -> None:
@@ -99,20 +106,30 @@ async def _shared(x: Exchange, state: BackendState, host: Host, limit: float, *,
     """One of HTTP/2, if the endpoint agrees. negotiate: it may not."""
     pool: Pool = host.pool
     while pool.connecting:
-        await _wait(x.strand, pool, min(limit, x.strand.reactor.now + state.backend.connect_timeout_ms / 1000), limit)
+        # Where no more connections may be opened, who dials waits for a place too.
+        until = limit if pool.line else min(limit, x.strand.reactor.now + state.backend.connect_timeout_ms / 1000)
+        await _wait(x.strand, pool, until, limit)
         found: Http2Client | None = pool.available()
         if found is not None:
             return found
         if negotiate and pool.only_http1:
-            return await _own(x, state, host, limit)
+            own = await _own(x, state, host, limit)
+            assert own is not None
+            return own
     pool.connecting = True
     try:
-        upstream = await _own(x, state, host, limit, None if negotiate else _ALPN["h2"])
+        upstream = await _own(x, state, host, limit, None if negotiate else _ALPN["h2"], shares=True)
+        if upstream is None:
+            shared: Http2Client = pool.available()
+            return shared
         if negotiate and _negotiated(upstream) != "h2":
             pool.only_http1 = True
             return upstream
         client = Http2Client(upstream, state.backend, x.runtime.unflushed, peer=bool(host.endpoint.peer))
-        pool.shared.append(client)
+        if pool.closed:
+            client.going = True  # for this request only: nobody comes to this host any more
+        else:
+            pool.shared.append(client)
         return client
     finally:
         pool.connecting = False

@@ -83,7 +83,7 @@ async def forward(x: Exchange, head: RequestHead, action: Forwarding) -> bool:
         timeout, per_try = found
         lines += expected_line(found)
     x.limit = now + (timeout or _LONGEST)
-    if not head.end:
+    if not head.end and not wants_tunnel(head):
         x.unusual = True
         x.body = Body(chunked=head.length < 0)
     backend = state.backend
@@ -106,8 +106,7 @@ async def forward(x: Exchange, head: RequestHead, action: Forwarding) -> bool:
             upstream: Any = channel
             if isinstance(channel, Http2Client):
                 upstream = _begin(x, head, channel, lines, per_try)
-                if not _send_on(x, head, upstream):
-                    await upstream.drain(strand)
+                _send_on(x, head, upstream)
             else:
                 x.upstream = channel
                 if not _send(x, head, host, channel, lines, per_try):
@@ -161,10 +160,11 @@ def _kept(x: Exchange, head: RequestHead, state: BackendState, host: Host) -> Up
     pool: Pool | None = host.pool
     if pool is None or x.fresh_only:
         return None
-    if pool.shared and ((http2 := state.backend.http2) is None or not http2.client or head.minor == 2):
+    http2 = state.backend.http2
+    if pool.shared and (http2 is None or not http2.client or head.minor == 2):
         shared: Http2Client | None = pool.available()
         return shared
-    if not pool:
+    if not pool or (http2 is not None and (http2.always or (http2.client and head.minor == 2))):
         return None
     if state.backend.tls is None and not host.endpoint.peer and head.method in IDEMPOTENT:
         return pool.pop()
@@ -207,15 +207,16 @@ def _begin(x: Exchange, head: RequestHead, client: Http2Client, lines: bytes, pe
     return upstream
 
 
-def _send_on(x: Exchange, head: RequestHead, upstream: Http2Upstream) -> bool:
-    """As much of the body as is here; False if it has to be drained."""
+def _send_on(x: Exchange, head: RequestHead, upstream: Http2Upstream) -> None:
+    """As much of the body as is here. What the endpoint's windows do not take waits in the codec, not here: the answer may come first."""
     if upstream.sent_end or wants_tunnel(head):
-        return True
+        return
     body = x.body
     data = head.body if body is None else b"".join(body.pieces)
     if head.end or (body is not None and body.complete):
-        return upstream.end(body.trailers if body is not None else [], data)
-    return upstream.write(data) if data else True
+        upstream.end(body.trailers if body is not None else [], data)
+    elif data:
+        upstream.write(data)
 
 
 def _send(x: Exchange, head: RequestHead, host: Host, upstream: Upstream, lines: bytes, per_try: float) -> bool:

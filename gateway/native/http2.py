@@ -24,6 +24,10 @@ STALL = 300.0
 """Seconds in which the other side must take what was written: Envoy's stream_idle_timeout default."""
 
 
+# Pieces of a body as small as this are joined in the inbox, up to so much: a window of 64 KB in pieces of two bytes would be 1.5 MB.
+_CRUMB, _SLICE = 256, 4096
+
+
 class Unflushed(list["Connection"]):
     """Connections of this worker that have something to write. `flush` at the end of every turn."""
 
@@ -39,6 +43,7 @@ class Connection:
     """See the module. Subclasses say what becomes of heads, resets and the end."""
 
     __slots__ = (
+        "_drainer",
         "_scheduled",
         "closed",
         "codec",
@@ -57,6 +62,7 @@ class Connection:
         self.streams: dict[int, Any] = {}
         self.closed = False
         self.draining = False  # the other side does not take what was written
+        self._drainer: Strand | None = None
         self._scheduled = False
 
     # -------------------------------------------------------------------------------------------------- for subclasses
@@ -82,10 +88,17 @@ class Connection:
     def begin(self) -> None:
         """All events of one read are in their inboxes."""
 
+    def full(self) -> bool:
+        """Asked while the other side does not take what was written: whether nothing more is to be read of it until it does."""
+        return False
+
     # --------------------------------------------------------------------------------------------------------- reading
 
     def readable(self, events: int) -> None:
         """The reactor's handler."""
+        if self.draining and self.full():
+            self.stream.pause()
+            return
         try:
             data = self.stream.read()
         except OSError as error:
@@ -121,7 +134,11 @@ class Connection:
             stream = streams.get(sid)
             if kind is bytes:
                 if stream is not None:
-                    stream.inbox.append(event)
+                    inbox = stream.inbox
+                    if inbox and len(event) < _CRUMB and type(inbox[-1]) is bytes and len(inbox[-1]) < _SLICE:
+                        inbox[-1] += event
+                    else:
+                        inbox.append(event)
                     touched[stream] = None
             elif event is END:
                 if stream is not None:
@@ -138,7 +155,6 @@ class Connection:
                     writable.append(stream)
             elif kind is Reset:
                 if stream is not None:
-                    touched.pop(stream, None)
                     self.was_reset(stream, event)
             elif not sid:
                 self.event(event)
@@ -176,7 +192,7 @@ class Connection:
             return
         if not whole:
             self.draining = True
-            self.reactor.spawn(self._drain, name="http2 drain")
+            self._drainer = self.reactor.spawn(self._drain, name="http2 drain")
 
     async def _drain(self, strand: Strand) -> None:
         try:
@@ -191,15 +207,25 @@ class Connection:
             return
         finally:
             self.draining = False
+            self._drainer = None
         self.reactor.soon(self._drained)
 
     def _drained(self) -> None:
+        if self.closed:
+            return
+        self.stream.resume()
         for stream in list(self.streams.values()):
             if stream.writer is not None and not stream.held:
                 stream.writer(WRITE)
         self.flush()
 
     # --------------------------------------------------------------------------------------------------------- closing
+
+    def end(self) -> None:
+        """It is closed from now on: nothing is read or written any more."""
+        self.closed = True
+        if self._drainer is not None:
+            self.reactor.soon(self._drainer.cancel)
 
     def farewell(self) -> None:
         """Say GOAWAY, if that can be said at once."""

@@ -9,7 +9,7 @@ processed and may be sent again whatever their method (RFC 9113 section 8.7).
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from gateway.errors import UpstreamProtocolError
 from gateway.native.codec.events import END, ResponseHead
@@ -19,12 +19,9 @@ from gateway.native.codec.http2_events import Goaway, Pong, Reset
 from gateway.native.http2 import Connection, Unflushed
 from gateway.native.http2_stream import CANCEL, REFUSED_STREAM, Http2Stream
 from gateway.native.pool import AttemptFailed, Pool, Upstream
-from gateway.native.reactor import NEVER
+from gateway.native.reactor import NEVER, WRITE
 from gateway.policy.failure import Failure
 from gateway.snapshot import Backend
-
-if TYPE_CHECKING:
-    pass
 
 _LENGTH = int(Kind.CONTENT_LENGTH)
 _BODILESS = frozenset((204, 304))
@@ -199,7 +196,12 @@ class Http2Client(Connection):
         elif reset.code == REFUSED_STREAM:
             error = AttemptFailed(Failure.REFUSED_STREAM, "remote_refused_stream_reset")
         elif reset.code == 0 and stream.over:
-            return  # complete before all of the request was read (RFC 9113 section 8.1): the answer stands
+            # Complete before all of the request was read (RFC 9113 section 8.1): the answer stands.
+            stream.held = False
+            if stream.writer is not None:
+                stream.writer(WRITE)
+            self.gone()
+            return
         elif reset.code in _PROTOCOL_ERRORS:
             error = UpstreamProtocolError("upstream_reset_before_response_started{protocol_error}")
         else:
@@ -216,6 +218,9 @@ class Http2Client(Connection):
             self._pinged = False
 
     def gone(self) -> None:
+        line = self.pool.line
+        if line is not None and self.available():
+            line.freed()  # who waits because no more connections may be opened finds room here
         if not self.streams:
             if self.going:
                 self.reactor.soon(self.close)
@@ -262,7 +267,7 @@ class Http2Client(Connection):
     def close(self) -> None:
         """Close it, whatever is going on. Any number of times."""
         if not self.closed:
-            self.closed = True
+            self.end()
             self.deadline = NEVER
             self.farewell()
             if self in self.pool.shared:

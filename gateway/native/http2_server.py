@@ -28,11 +28,15 @@ from gateway.native.reactor import NEVER, DeadlineExceeded, Strand, suspend
 from gateway.native.runtime import Runtime
 from gateway.native.stream import RECEIVE, Stream
 from gateway.native.tunnel import ByteStream
+from gateway.native.upgrade import wants_tunnel
 
 PREFACE = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n"
 """RFC 9113 section 3.4."""
 
 IDLE = 3600.0  # seconds without a request: Envoy's and Istio's HTTP idle timeout
+# Frames that wait for a client that reads nothing, before nothing more is read of it: about 4 MB of bodies. Else requests without number
+# could be made whose answers nobody takes (Envoy: max_outbound_frames).
+_MOST_QUEUED = 512
 _GOING = 10.0  # seconds between saying that no new streams are wanted and closing with those that stand, when the client idles
 
 
@@ -49,6 +53,8 @@ class Http2Exchange(Exchange):
         self.strand = strand
         self.stream = self.codec = stream
         stream.owner = self
+        if self.unrecorded:
+            self.runtime.observer.record_all()  # what follows is of another request
         self.grpc = bool(head.specials) and any(field[0] == _GRPC for field in head.specials)
 
     def watch(self) -> None:
@@ -106,7 +112,7 @@ class Http2Exchange(Exchange):
             status, body = 200, b""
         elif status not in (204, 304):
             lines.append(b"content-length: %d" % len(body))
-        if head.method == b"HEAD":
+        if head.method == b"HEAD" or status in (204, 304):
             body = b""
         self.status, self.sent = status, len(body)
         codec = stream.connection.codec
@@ -177,7 +183,7 @@ class Http2Server(Connection):
             return
         begun, self._begun = self._begun, []
         for stream, head in begun:
-            if not head.end:
+            if not head.end and not wants_tunnel(head):
                 _gather(stream, head)
             self.reactor.spawn(self._exchange, stream, head, name="http2 stream")
 
@@ -205,6 +211,7 @@ class Http2Server(Connection):
             stream.owner.strand.throw(DownstreamClosed())
         else:  # it came and went in one read: nobody began to serve it
             self._begun = [each for each in self._begun if each[0] is not stream]
+        self.gone()
 
     def gone(self) -> None:
         if not self.streams and not self.closed:
@@ -214,7 +221,7 @@ class Http2Server(Connection):
         """Not from inside a strand of one of the streams."""
         if self.closed:
             return
-        self.closed = True
+        self.end()
         self.why = error
         self.stream.listen(self.strand.wake)
         self.stream.pause()
@@ -223,6 +230,9 @@ class Http2Server(Connection):
 
     def _wake(self) -> None:
         self.strand.wake(0)
+
+    def full(self) -> bool:
+        return self.codec.queued > _MOST_QUEUED
 
     def end_streams(self) -> None:
         """Every exchange ends as one whose client went away."""
@@ -287,5 +297,5 @@ async def serve(strand: Strand, stream: Stream, context: ConnectionContext, runt
     finally:
         runtime.connections.discard(connection)
         if not connection.closed:
-            connection.closed = True
+            connection.end()
             connection.end_streams()

@@ -170,6 +170,7 @@ class Http2Stream:
             connection.gone()
         self.inbox.clear()
         self.over = self.sent_end = True
+        self.input = None  # whoever it was does something else now, or is no more
 
     def tell(self) -> None:
         """There is something in the inbox."""
@@ -181,10 +182,13 @@ class Http2Stream:
         self.error = error
         self.over = True
         self.inbox.append(_FAILED)  # who looks before he waits must see it
-        if self.writer is not None:
-            self.writer(WRITE)
-        elif self.input is not None:
-            self.input(READ)
+        reader, writer = self.input, self.writer
+        if writer is not None:
+            writer(WRITE)
+        if (
+            reader is not None and reader != writer and reader == self.input
+        ):  # an upload waits to write, its exchange for the answer
+            reader(READ)
 
     def __repr__(self) -> str:
         state = "over" if self.over else "open"
@@ -215,16 +219,17 @@ class Http2Tunnel:
             self._input(READ)
 
     def read(self) -> bytes | None:
-        """As Stream.read. A reset is an OSError."""
+        """As Stream.read. Whatever ended the stream is an OSError here."""
         stream = self._stream
-        event = stream.next_event()
-        while event is not None:
-            if type(event) is bytes and event:
-                self._tell()
-                return event
-            if event is END:
-                return b""
-            event = stream.next_event()
+        try:
+            while (event := stream.next_event()) is not None:
+                if type(event) is bytes and event:
+                    self._tell()
+                    return event
+                if event is END:
+                    return b""
+        except Exception as error:
+            raise ConnectionResetError(str(error)) from None
         if stream.error is not None:
             raise ConnectionResetError(str(stream.error))
         return None

@@ -17,6 +17,7 @@ from gateway.native.codec.events import RequestHead, ResponseHead
 from gateway.native.exchange import Exchange
 from gateway.native.forward import Broken, forward
 from gateway.native.reactor import DeadlineExceeded, Handler, Reactor, Strand, suspend
+from gateway.native.upgrade import wants_tunnel
 from gateway.table import Destination, Forwarding
 
 HELD = 1 << 20
@@ -133,6 +134,8 @@ class Shadow(Exchange):
 
 def mirror(x: Exchange, head: RequestHead, action: Forwarding, destination: Destination) -> None:
     """Send the copies that are due, of a request that is about to be forwarded."""
+    if wants_tunnel(head):
+        return  # nobody is there to speak on
     random = x.runtime.random
     for backend, share in action.mirrors:
         if share < 1_000_000 and random() * 1_000_000 >= share:

@@ -85,6 +85,11 @@ class Sending:
         """Streams that are not over."""
         return len(self._streams)
 
+    @property
+    def queued(self) -> int:
+        """Pieces that wait for `pending`: one or two a frame."""
+        return len(self._out)
+
     def body_held(self, sid: int) -> int:
         """Bytes of that stream that wait for window."""
         stream = self._streams.get(sid)
