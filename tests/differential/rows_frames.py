@@ -71,7 +71,6 @@ def frames(
         streams=streams or (1,),
         status=status,
         only=only,
-        needs="h2",
         differs=dict.fromkeys(but.split(), reason) if reason else {},
         **more,
     )

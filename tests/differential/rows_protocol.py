@@ -214,7 +214,6 @@ ONES = [
         replies=(Reply(101, headers=(("connection", "Upgrade"), ("upgrade", "websocket"), ("sec-websocket-accept", "y"))),),
         tunnel=b"hello tunnel",
         status=101,
-        needs="upgrades",
     ),
     Row(
         "websocket in capitals",
@@ -223,7 +222,6 @@ ONES = [
         replies=(Reply(101, headers=(("connection", "upgrade"), ("upgrade", "WebSocket"))),),
         tunnel=b"hello tunnel",
         status=101,
-        needs="upgrades",
         differs=dict.fromkeys(("answer.connection", "saw.connection"), "fedgate writes it itself"),
     ),
     Row(
@@ -232,7 +230,6 @@ ONES = [
         headers=(("Connection", "Upgrade"), ("Upgrade", "websocket")),
         replies=(Reply(403, body=b"no"),),
         status=403,
-        needs="upgrades",
         differs=CLOSES,
     ),
     Row(
@@ -240,7 +237,6 @@ ONES = [
         "upgrades",
         headers=(("Connection", "Upgrade"), ("Upgrade", "irc")),
         status=403,
-        needs="upgrades",
         differs={**CLOSES, "status": IGNORES, "body": IGNORES, **dict.fromkeys(PASSED, IGNORES)},
     ),
     Row(
@@ -248,14 +244,13 @@ ONES = [
         "upgrades",
         headers=(("Connection", "Upgrade, HTTP2-Settings"), ("Upgrade", "h2c"), ("HTTP2-Settings", "AAMAAABk")),
     ),
-    Row("Upgrade without Connection", "upgrades", headers=(("Upgrade", "websocket"),), needs="upgrades"),
+    Row("Upgrade without Connection", "upgrades", headers=(("Upgrade", "websocket"),)),
     Row(
         "websocket without a route",
         "few",
         "/none",
         headers=(("Connection", "Upgrade"), ("Upgrade", "websocket")),
         status=404,
-        needs="upgrades",
         differs=CLOSES,
     ),
     Row(
@@ -264,7 +259,6 @@ ONES = [
         raw=b"CONNECT {host}:80 HTTP/1.1\r\nhost: {host}:80\r\n\r\n",
         methods=("CONNECT",),
         status=404,
-        needs="connect",
         differs=CLOSES,
     ),
     # workloads that answer badly
@@ -334,7 +328,7 @@ SAYS = {"answer.content-length": "fedgate says that there is no body; over HTTP/
 
 
 def two(name, *replies, site="echo", **more):
-    more = {"replies": replies, "protocol": "h2", "needs": "h2", "probe": True} | more
+    more = {"replies": replies, "protocol": "h2", "probe": True} | more
     more["ignore"] = (*SIZED, *more.get("ignore", ()))
     return Row(name, site, **more)
 
@@ -501,39 +495,35 @@ TWOS = [
         chunked=True,
         trailers=(("x-sum", "1"),),
         differs={"saw.trailer.x-sum": TRAILERS},
-        needs="h2",
     ),
     answers(
         "to h2: an answer with trailers",
         Reply(body=b"x", chunked=True, trailers=(("x-sum", "1"),)),
         site="two-h",
         differs={"trailer.x-sum": TRAILERS},
-        needs="h2",
     ),
-    answers("to h2: 103 before an answer", HINTED, site="two-h", needs="h2"),
-    answers("to h2: GET", Reply(), site="two-h", needs="h2"),
-    answers("to h2: POST in chunks", Reply(), site="two-h", method="POST", body=b"hello", chunked=True, needs="h2"),
-    answers("to h2: a large body", Reply(), site="two-h", method="PUT", body=BODY, needs="h2"),
-    answers("to h2: a large answer", Reply(body=BODY), site="two-h", needs="h2"),
+    answers("to h2: 103 before an answer", HINTED, site="two-h"),
+    answers("to h2: GET", Reply(), site="two-h"),
+    answers("to h2: POST in chunks", Reply(), site="two-h", method="POST", body=b"hello", chunked=True),
+    answers("to h2: a large body", Reply(), site="two-h", method="PUT", body=BODY),
+    answers("to h2: a large answer", Reply(body=BODY), site="two-h"),
     answers(
         "to h2: an answer without a length",
         Reply(body=b"x", chunked=True),
         site="two-h",
         ignore=("framing", "answer.content-length", "answer.transfer-encoding"),
-        needs="h2",
     ),
-    answers("to h2: HEAD", Reply(body=b"x"), site="two-h", method="HEAD", needs="h2", differs=LENGTHLESS_HEAD),
-    answers("to h2: 204", Reply(204), site="two-h", status=204, needs="h2"),
-    answers("to h2: several cookies", Reply(), site="two-h", headers=(("Cookie", "a=1"), ("Cookie", "b=2")), needs="h2"),
+    answers("to h2: HEAD", Reply(body=b"x"), site="two-h", method="HEAD", differs=LENGTHLESS_HEAD),
+    answers("to h2: 204", Reply(204), site="two-h", status=204),
+    answers("to h2: several cookies", Reply(), site="two-h", headers=(("Cookie", "a=1"), ("Cookie", "b=2"))),
     answers(
         "to h2: hop-by-hop headers",
         Reply(),
         site="two-h",
         headers=(("Keep-Alive", "1"), ("TE", "gzip"), ("Connection", "x-hop"), ("X-Hop", "1")),
-        needs="h2",
     ),
-    answers("to h2: HTTP/1.0", Reply(), site="two-h", version="1.0", needs="h2", differs=VERSION),
-    answers("to h2: expect", Reply(), site="two-h", raw=(POST + b"expect: 100-continue\r\n\r\n", b"hello"), needs="h2"),
+    answers("to h2: HTTP/1.0", Reply(), site="two-h", version="1.0", differs=VERSION),
+    answers("to h2: expect", Reply(), site="two-h", raw=(POST + b"expect: 100-continue\r\n\r\n", b"hello")),
 ]
 
 # --------------------------------------------------------------------------------------------------------------------- gRPC
@@ -552,7 +542,6 @@ def call(name, *replies, path="/pkg.Service/Method", **more):
     more = {
         "replies": replies or (FINE,),
         "protocol": "grpc",
-        "needs": "h2",
         "body": MESSAGE,
         "site": "grpc",
         "probe": False,
@@ -632,7 +621,6 @@ CALLS = [
         method="POST",
         headers=(("content-type", "application/grpc+proto"), ("te", "trailers")),
         body=MESSAGE,
-        needs="h2",
         differs=PLAIN,
         ignore=(*OWN, "answer.connection"),
     ),

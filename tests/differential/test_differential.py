@@ -49,6 +49,7 @@ def test_the_table_is_whole():
     assert len(names) == len(set(names)), [name for name in names if names.count(name) > 1]
     assert len(SITES) == sum(len(topic.SITES) for topic in TOPICS), "a site is in two topics"
     assert {row.site for row in ROWS} <= SITES.keys()
+    assert {row.needs for row in (*ROWS, *PROXIED)} - {""} == LATER.keys(), "take off what is there now"
 
 
 async def test_fedgate_takes_every_document(world):
