@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import rows_frames
+import rows_grpc
 import rows_headers
+import rows_http2
 import rows_malformed
 import rows_protocol
 import rows_proxies
@@ -21,6 +23,8 @@ TOPICS = (
     rows_resilience,
     rows_shares,
     rows_protocol,
+    rows_http2,
+    rows_grpc,
     rows_malformed,
     rows_frames,
 )
