@@ -30,6 +30,12 @@ class BadRequest(GatewayError):
     status, grpc, flag, detail = 400, 13, "DPE", "http1.codec_error"
 
 
+class WrongScheme(BadRequest):
+    """An absolute target of https on a connection in clear text (RFC 9110 section 7.4); the status is Envoy's."""
+
+    status, grpc, detail = 403, 7, "http1.scheme_contradicts_connection"
+
+
 class HeadersTooLarge(GatewayError):
     status, grpc, flag, detail = 431, 8, "DPE", "http1.headers_too_large"
 

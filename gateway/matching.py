@@ -8,7 +8,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from typing import Any, Protocol
-from urllib.parse import unquote_to_bytes
 
 import re2
 
@@ -99,8 +98,8 @@ _PSEUDO: Mapping[str, Callable[[Request, bytes], bytes]] = {
 
 
 def _header(named: NamedMatch) -> Matcher:
-    """Several headers of a name are one list (RFC 9110 section 5.3), as Envoy matches them. `inverted` takes a missing header for an
-    empty one, as Istio has Envoy do, but where presence itself is asked for."""
+    """Of several headers of a name one that matches is enough, each by itself, as in Envoy 1.40. `inverted` takes a missing header for
+    an empty one, as Istio has Envoy do, but where presence itself is asked for."""
     test, wanted = string_test(named.match), not named.inverted
     get = _PSEUDO.get(named.name.lower())
     if get is not None:
@@ -112,7 +111,7 @@ def _header(named: NamedMatch) -> Matcher:
         values = request.values(name)
         if not values:
             return missing
-        return test(values[0] if len(values) == 1 else b",".join(values)) is wanted
+        return (test(values[0]) if len(values) == 1 else any(map(test, values))) is wanted
 
     return matches
 
@@ -123,8 +122,8 @@ def _query(named: NamedMatch) -> Matcher:
     def matches(request: Request, scheme: bytes, port: int) -> bool:
         for pair in request.target.partition(b"?")[2].split(b"&"):
             key, _, value = pair.partition(b"=")
-            if unquote_to_bytes(key) == name:
-                return test(unquote_to_bytes(value)) is wanted  # the first one of a name decides
+            if key == name:
+                return test(value) is wanted  # the first one of a name decides; as it is written, as in Envoy
         return not wanted
 
     return matches

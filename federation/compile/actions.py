@@ -29,6 +29,7 @@ from gateway.snapshot import (
 )
 
 _PRESENT = StringMatch(MatchKind.PRESENT)
+_BY_STATUS = ("retriable-status-codes",)  # what makes Envoy look at the statuses; Istio adds it to numbers in retryOn
 BACKOFF_CAP = 10  # Envoy router_filter: the longest pause is ten times the base
 
 
@@ -164,7 +165,7 @@ def retry_policy(retries: route.HTTPRetry | None, *, fedgate: bool) -> RetryPoli
     avoid = retries.retry_ignore_previous_hosts
     return RetryPolicy(
         attempts=retries.attempts,
-        conditions=conditions or (() if statuses else standard.conditions),
+        conditions=(*conditions, *_BY_STATUS) if statuses else conditions or standard.conditions,
         statuses=statuses,
         per_try_timeout_ms=retries.per_try_timeout or 0,
         base_ms=base,

@@ -21,11 +21,12 @@ from federation.compile.routes import Reference, Table, default_route, joined, r
 from federation.compile.scope import MESH, Bound, Scope
 from federation.compile.services import subject_of
 from federation.compile.status import Problem, left_out
-from gateway.snapshot import DirectResponse, Redirect, Route, RouteMatch, VirtualHost
+from gateway.snapshot import DirectResponse, MatchKind, Redirect, Route, RouteMatch, StringMatch, VirtualHost
 
 DEFAULT_PORT = 80  # what a URL without a port means (RFC 9110 section 4.2.1)
 _BLOCKED = Route("block_all", RouteMatch(), DirectResponse(502))  # the name and status of Istio's BlackHoleCluster
-_TO_HTTPS = Route("https_redirect", RouteMatch(), Redirect(301, scheme="https"))
+# Of what a trusted proxy says was https already, nothing is redirected: it would come back the same way, without end.
+_TO_HTTPS = Route("https_redirect", RouteMatch(scheme=StringMatch(MatchKind.EXACT, "http")), Redirect(301, scheme="https"))
 
 
 @dataclass(frozen=True)
@@ -74,10 +75,11 @@ class Rendered:
 
 
 def gateway_plans(
-    tables: Iterable[GatewayTable], scope: Scope, relayed: Iterable[ServerHosts] = ()
+    tables: Iterable[GatewayTable], scope: Scope, relayed: Iterable[ServerHosts] = (), *, trusts: bool = False
 ) -> tuple[list[Plan], list[VirtualHost], list[Problem]]:
     """Plans, the virtual hosts that answer 404 to all other names, and what is wrong with VirtualServices. relayed: servers that have
-    no table, whose hosts are served all the same."""
+    no table, whose hosts are served all the same. trusts: proxies before this one may say that a request was https, and those are
+    not redirected but routed."""
     plans: list[Plan] = []
     rest: list[VirtualHost] = []
     served: dict[int, set[str]] = {}
@@ -90,15 +92,14 @@ def gateway_plans(
             for bound in scope.bound_to(server.gateway):
                 for domain, host in _served(bound, server):
                     served.setdefault(id(bound), set()).add(host)
-                    if not server.redirect_https:
+                    if server.redirect_https and trusts:
+                        redirected.add(domain)
+                    if trusts or not server.redirect_https:
                         domains.setdefault(domain, {})[(id(bound), server.gateway)] = (bound, server.gateway)
         names = sorted(domains.keys() | redirected)
         plans += [_gateway_plan(table, domain, domains.get(domain, {}).values(), domain in redirected) for domain in names]
         if "*" not in names:
             rest.append(VirtualHost(table.name, f"unknown:{table.port}", ("*",), ()))
-    for server in relayed:
-        for bound in scope.bound_to(server.gateway):
-            served.setdefault(id(bound), set()).update(host for _, host in _served(bound, server))
     for server in relayed:
         for bound in scope.bound_to(server.gateway):
             served.setdefault(id(bound), set()).update(host for _, host in _served(bound, server))
@@ -116,7 +117,7 @@ def _served(bound: Bound, server: ServerHosts) -> Iterator[tuple[str, str]]:
 
 
 def _gateway_plan(table: GatewayTable, domain: str, sources: Iterable[tuple[Bound, str]], redirect_https: bool) -> Plan:
-    chosen = () if redirect_https else tuple(sources)
+    chosen = tuple(sources)
     depends = frozenset(host for bound, _ in chosen for host in bound.destinations)
     return Plan(table.name, domain, table.port, chosen, depends, redirect_https)
 
@@ -160,15 +161,14 @@ def render(plan: Plan, scope: Scope, inputs: Inputs) -> Rendered:
     if plan.table == MESH:
         return _render_mesh(plan, scope, inputs)
     name = f"{plan.domain}:{plan.port}"
-    if plan.redirect_https:
-        return Rendered((VirtualHost(plan.table, name, (plan.domain,), (_TO_HTTPS,)),))
     routes, references, problems = [], set(), []
     for bound, gateway in plan.sources:
         table = _table(gateway, plan.port, scope, inputs)
         routes.append(routes_of(bound, table))
         references |= table.references
         problems += table.problems
-    host = VirtualHost(plan.table, name, (plan.domain,), joined(routes))
+    redirecting = (_TO_HTTPS,) if plan.redirect_https else ()
+    host = VirtualHost(plan.table, name, (plan.domain,), (*redirecting, *joined(routes)))
     return Rendered((host,), frozenset(references), tuple(problems))
 
 

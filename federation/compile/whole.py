@@ -94,7 +94,8 @@ def compiling(inputs: Inputs, described: Iterable[Problem] = (), previous: Snaps
     scoped = scope(inputs)
     setting = Setting(inputs, scoped, federation(inputs), inputs.place, inputs.credentials())
     ports = listening(setting)
-    gateway_plans, rest, unserved = naming.gateway_plans(ports.tables, scoped, ports.relayed)
+    trusts = inputs.node.spec.gateway_topology.num_trusted_proxies > 0
+    gateway_plans, rest, unserved = naming.gateway_plans(ports.tables, scoped, ports.relayed, trusts=trusts)
     yield
     plans = {plan.key: plan for plan in gateway_plans}
     for hostname in sorted(inputs.services.keys() | scoped.mesh.keys()):

@@ -23,6 +23,7 @@ class Http1Exchange(Exchange):
 
     def __init__(self, strand: Strand, stream: Stream, context: ConnectionContext, runtime: Runtime) -> None:
         super().__init__(strand, stream, ServerCodec(), context, runtime)
+        self.codec.secure = context.scheme == "https"
         self.on_early: Handler = self._early
 
     @property

@@ -89,9 +89,14 @@ class _Receiver:
 
 
 class ServerCodec(_Receiver):
-    """Reads requests. After END (or a head with `end`), `next_event` goes on to the next request: ask only once it may begin."""
+    """Reads requests. secure: they come over TLS. After END (or a head with `end`), `next_event` goes on to the next request: ask only
+    once it may begin."""
 
-    __slots__ = ()
+    __slots__ = ("secure",)
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.secure = False
 
     def next_event(self, data: bytes = b"") -> RequestHead | bytes | Trailers | End | None:
         """Receive `data`, then: the next thing in what was received; None when more is needed. Raises GatewayError; the connection
@@ -204,7 +209,7 @@ class ServerCodec(_Receiver):
             head.target, head.path = target, b""
             return head
         if not target.startswith(b"/"):
-            target = other_target(method, target, head)
+            target = other_target(method, target, head, secure=self.secure)
             head.rewrite = True
         head.target = target
         head.path = target.partition(b"?")[0]

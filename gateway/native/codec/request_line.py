@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 
+from gateway.errors import WrongScheme
 from gateway.native.codec.events import RequestHead
 from gateway.native.codec.fields import Malformed, host_meaning
 
@@ -60,13 +61,15 @@ def check_connect(target: bytes, head: RequestHead) -> None:
     head.authority, head.host = target, host_meaning(target)[0]
 
 
-def other_target(method: bytes, target: bytes, head: RequestHead) -> bytes:
+def other_target(method: bytes, target: bytes, head: RequestHead, *, secure: bool) -> bytes:
     """Absolute form, which must name the authority that Host names, or `*` of OPTIONS. Returns the origin form."""
     if target == b"*" and method == b"OPTIONS":
         return target
     match = _ABSOLUTE.fullmatch(target)
     if match is None:
         raise Malformed("http1.invalid_target")
+    if not secure and target[:6].lower() == b"https:":
+        raise WrongScheme
     authority, rest = match[1], match[2]
     name, _ = host_meaning(authority)
     if head.authority and authority.lower() != head.authority.lower():

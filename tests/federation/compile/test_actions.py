@@ -120,8 +120,8 @@ ISTIO = RetryPolicy(2, ("connect-failure", "refused-stream", "unavailable", "can
         ({}, None),  # no attempts written where retries are: none, as in Istio
         ({"attempts": 0}, None),
         ({"attempts": 5}, RetryPolicy(5)),
-        ({"attempts": 2, "retryOn": "5xx, 503 ,reset"}, RetryPolicy(2, ("5xx", "reset"), (503,))),
-        ({"attempts": 2, "retryOn": "503"}, RetryPolicy(2, (), (503,))),
+        ({"attempts": 2, "retryOn": "5xx, 503 ,reset"}, RetryPolicy(2, ("5xx", "reset", "retriable-status-codes"), (503,))),
+        ({"attempts": 2, "retryOn": "503"}, RetryPolicy(2, ("retriable-status-codes",), (503,))),
         (
             {"attempts": 2, "perTryTimeout": "250ms", "backoff": "100ms"},
             RetryPolicy(2, per_try_timeout_ms=250, base_ms=100, max_ms=1000),

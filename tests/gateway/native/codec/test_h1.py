@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from gateway.errors import BadRequest, GatewayError, HeadersTooLarge, UpstreamProtocolError
+from gateway.errors import BadRequest, GatewayError, HeadersTooLarge, UpstreamProtocolError, WrongScheme
 from gateway.native.codec.events import END, RequestHead, ResponseHead, Trailers
 from gateway.native.codec.h1 import HEAD_LIMIT, ClientCodec, ServerCodec
 
@@ -386,3 +386,13 @@ def test_how_a_connection_s_end_ends_an_answer():
     codec, _ = answer(b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n3\r\nabc\r\n")
     assert codec.next_event() == b"abc"
     assert not codec.ended()
+
+
+def test_an_https_target_belongs_on_a_secure_connection():
+    ask = b"GET https://a.test/x HTTP/1.1\r\n" + HOST + b"\r\n"
+    with pytest.raises(WrongScheme):
+        ServerCodec().next_event(ask)
+    codec = ServerCodec()
+    codec.secure = True
+    assert codec.next_event(ask).target == b"/x"
+    assert ServerCodec().next_event(ask.replace(b"https", b"http")).target == b"/x"
