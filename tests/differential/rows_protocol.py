@@ -1,4 +1,4 @@
-"""How messages of HTTP/1.0 and 1.1 are framed on either side: bodies, trailers, interim answers, upgrades; and workloads that answer badly."""
+"""How messages of HTTP/1.0 and 1.1 are framed on either side: bodies, trailers, 1xx, upgrades; and workloads that answer badly."""
 
 from __future__ import annotations
 
