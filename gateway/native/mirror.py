@@ -85,6 +85,9 @@ class Tee:
         """A piece of the answer that nobody wants."""
         return True
 
+    def listen(self, handler: Handler | None) -> None:
+        self._input = handler
+
     def pause(self) -> None:
         """Nothing: HELD bounds what waits."""
 
@@ -114,7 +117,8 @@ class Shadow(Exchange):
             self._give_back()
 
     def watch(self) -> None:
-        """Nobody leaves."""
+        """Nobody leaves; and nobody uploads."""
+        self.stream.listen(None)
 
     def put(self, head: RequestHead, response: ResponseHead, data: bytes) -> bool:
         return True

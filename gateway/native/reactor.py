@@ -157,6 +157,8 @@ class Strand:
         self.reactor.strands.discard(self)
 
     def _crashed(self) -> None:
+        if self.finished:
+            return  # woken by somebody who had taken `wake` before it finished
         log.exception("strand.crashed", strand=self.name)
         self._finish()
 

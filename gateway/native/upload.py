@@ -91,6 +91,9 @@ class Upload:
             self._tell(RequestTimeout("request_body_timeout"))
         except OSError:
             self._tell(DownstreamClosed())
+        finally:
+            if not self._exchange.stream.closed:
+                self._exchange.watch()  # what the client says is not for a strand that is no more
 
     async def _carry(self, strand: Strand) -> None:
         exchange, body = self._exchange, self._body
@@ -129,7 +132,6 @@ class Upload:
             except OSError:
                 return
         source.resume()
-        exchange.watch()
 
     def _tell(self, error: GatewayError) -> None:
         self._exchange.stream.reactor.soon(lambda: self._exchange.upload_failed(self, error))
