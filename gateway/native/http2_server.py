@@ -33,6 +33,9 @@ from gateway.native.upgrade import wants_tunnel
 PREFACE = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n"
 """RFC 9113 section 3.4."""
 
+HEAD = 60.0
+"""Seconds from a head's first byte to its last, where no request runs meanwhile: as `downstream.HEAD`."""
+
 IDLE = 3600.0  # seconds without a request: Envoy's and Istio's HTTP idle timeout
 # Frames that wait for a client that reads nothing, before nothing more is read of it: about 4 MB of bodies. Else requests without number
 # could be made whose answers nobody takes (Envoy: max_outbound_frames).
@@ -141,7 +144,7 @@ _GRPC = int(Kind.GRPC)
 class Http2Server(Connection):
     """A client's connection. Looks like an exchange to the engine's drain: busy, codec, began, strand."""
 
-    __slots__ = ("_begun", "_free", "began", "context", "runtime", "said_goaway", "strand", "why")
+    __slots__ = ("_begun", "_free", "_hurried", "began", "context", "runtime", "said_goaway", "strand", "why")
 
     def __init__(self, strand: Strand, stream: Stream, context: ConnectionContext, runtime: Runtime) -> None:
         super().__init__(stream, Http2Codec(server=True), runtime.unflushed)
@@ -151,6 +154,7 @@ class Http2Server(Connection):
         self.began = self.reactor.now
         self.why: Exception | None = None
         self.said_goaway = False
+        self._hurried = False  # something has begun to come, while no request runs
         self._begun: list[tuple[Http2Stream, RequestHead]] = []
         self._free: deque[Http2Exchange] = deque()
 
@@ -213,9 +217,15 @@ class Http2Server(Connection):
             self._begun = [each for each in self._begun if each[0] is not stream]
         self.gone()
 
+    def receive(self, data: bytes) -> None:
+        super().receive(data)
+        if not self.streams and self._hurried != self.codec.midway:
+            self.gone()
+
     def gone(self) -> None:
         if not self.streams and not self.closed:
-            self.strand.until(self.reactor.now + (_GOING if self.codec.closing else IDLE))
+            self._hurried = self.codec.midway  # half a request has less time than there is between two
+            self.strand.until(self.reactor.now + (_GOING if self.codec.closing else HEAD if self._hurried else IDLE))
 
     def lost(self, error: Exception) -> None:
         """Not from inside a strand of one of the streams."""
@@ -279,7 +289,7 @@ async def serve(strand: Strand, stream: Stream, context: ConnectionContext, runt
     Raises OSError and DeadlineExceeded when the connection ends so. Interrupted at any wait, nothing is left behind."""
     connection = Http2Server(strand, stream, context, runtime)
     runtime.connections.add(connection)
-    strand.until(strand.reactor.now + IDLE)
+    connection.gone()
     try:
         connection.flush()
         stream.listen(connection.readable)

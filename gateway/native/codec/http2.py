@@ -45,6 +45,11 @@ class Http2Codec(Control):
         self._skipped: list[tuple[int, int]] = []
         self._dead = False
 
+    @property
+    def midway(self) -> bool:
+        """Something has begun to come that is not complete: the greeting, a frame, a head."""
+        return bool(self._buffer or self._fragments or not self.settled)
+
     def __repr__(self) -> str:
         side = "server" if self._server else "client"
         return f"<Http2Codec {side} open={self.open} last={self.last_stream}{' closing' if self.closing else ''}>"
