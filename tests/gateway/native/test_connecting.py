@@ -1,0 +1,137 @@
+"""How exchanges come by connections: shared ones, ones of their own, and who waits for which."""
+
+import h2.settings
+import trio
+import trio.testing
+from h2_talk import Client, Http2Workload
+from native_engine import NAME, OK, Workload, backend, endpoint, forward, host, read_until, running
+
+from gateway.snapshot import EndpointSet, Http2, Limits
+
+GET = b"GET / HTTP/1.1\r\nHost: a.test\r\n\r\n"
+SOON = 3  # seconds
+
+
+def parts(*workloads, **options):
+    options.setdefault("http2", Http2(always=True))
+    return (
+        backend(**options),
+        EndpointSet(NAME, tuple(endpoint(each.port) for each in workloads)),
+        host(forward(timeout_ms=5000)),
+    )
+
+
+class Slow:
+    """Answers requests one at a time, each when it is let go."""
+
+    def __init__(self):
+        self.go = trio.Semaphore(0)
+
+    async def two(self, peer, sid, head, body):
+        await self.go.acquire()
+        peer.connection.send_headers(sid, [(":status", "204")], end_stream=True)
+        await peer.flush()
+
+    async def one(self, stream, data):
+        if data.startswith(b"PRI"):
+            return False
+        await self.go.acquire()
+        await stream.send_all(OK)
+        return True
+
+
+async def waits(gateway, count):
+    """Until so many requests wait for a connection."""
+    while gateway.engine.runtime.states[NAME].queued < count:
+        await trio.testing.wait_all_tasks_blocked(0.005)
+
+
+async def test_who_may_open_no_connection_takes_the_stream_that_another_leaves():
+    slow = Slow()
+    workload = Http2Workload(slow.two, settings={h2.settings.SettingCodes.MAX_CONCURRENT_STREAMS: 1})
+    async with running(*parts(workload, limits=Limits(connections=1)), workloads=[workload]) as gateway:
+        slow.go.release()
+        assert (await gateway.get()).startswith(b"HTTP/1.1 204")  # its settings are known from now on
+        with trio.fail_after(SOON):
+            async with trio.open_nursery() as nursery:
+                for _ in range(4):
+                    nursery.start_soon(gateway.get)
+                await waits(gateway, 3)
+                for _ in range(4):
+                    slow.go.release()
+        assert workload.connections == 1
+        assert len(workload.heads) == 5
+
+
+async def test_http_2_is_never_spoken_on_a_connection_of_http_1():
+    """Neither on one that is kept, nor on one that is given back to who waits."""
+    for held in (False, True):
+        slow = Slow()
+        workload = Workload(slow.one)
+        options = {"http2": Http2(client=True), "limits": Limits(connections=int(held))}
+        async with (
+            running(*parts(workload, **options), workloads=[workload]) as gateway,
+            await gateway.connect() as stream,
+            Client.to(gateway.port) as client,
+        ):
+            await stream.send_all(GET)
+            if not held:
+                slow.go.release()
+                await read_until(stream, b"ok")
+            else:
+                while not workload.requests:
+                    await trio.testing.wait_all_tasks_blocked(0.005)
+            talk = await client.start()
+            if held:
+                await waits(gateway, 1)
+                slow.go.release()
+                await read_until(stream, b"ok")
+            with trio.fail_after(SOON):
+                await talk.ended.wait()
+        assert workload.connections == 2
+        assert workload.requests[0].startswith(b"GET ")
+        assert workload.requests[1].startswith(b"PRI ")
+
+
+async def test_what_was_dialled_for_a_host_that_is_gone_meanwhile_is_for_one_request():
+    slow = Slow()
+    workload = Http2Workload(slow.two, settings={h2.settings.SettingCodes.MAX_CONCURRENT_STREAMS: 1})
+    async with running(*parts(workload, limits=Limits(connections=1)), workloads=[workload]) as gateway:
+        slow.go.release()
+        assert (await gateway.get()).startswith(b"HTTP/1.1 204")
+        (known,) = gateway.engine.runtime.states[NAME].hosts.values()
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(gateway.get)
+            nursery.start_soon(gateway.get)
+            await waits(gateway, 1)
+            gateway.snapshots.set(gateway.snapshot(backend(http2=Http2(always=True)), EndpointSet(NAME, ()), host(forward())))
+            while not known.pool.closed:
+                await trio.testing.wait_all_tasks_blocked(0.005)
+            slow.go.release()
+            slow.go.release()
+        assert workload.connections == 2
+        with trio.fail_after(SOON):
+            while known.pool.multiplexed or known.opened:
+                await trio.testing.wait_all_tasks_blocked(0.005)
+
+
+async def test_a_connection_that_is_going_closes_with_its_last_stream_however_that_ends():
+    async def early(peer, sid, head):
+        """GOAWAY, and an answer that needs no body."""
+        peer.connection.send_headers(sid, [(":status", "413")], end_stream=True)
+        peer.connection.reset_stream(sid, 0)
+        data = b"\x00\x00\x08\x07\x00\x00\x00\x00\x00" + sid.to_bytes(4, "big") + bytes(4) + peer.connection.data_to_send()
+        async with peer.writing:
+            await peer.stream.send_all(data)
+
+    async def late(peer, sid, head, body):
+        """Nothing more."""
+
+    workload = Http2Workload(late, early=early)
+    async with running(*parts(workload), workloads=[workload]) as gateway, await gateway.connect() as stream:
+        await stream.send_all(b"POST / HTTP/1.1\r\nHost: a.test\r\nContent-Length: 1000\r\n\r\n")
+        assert (await read_until(stream, b"\r\n\r\n")).startswith(b"HTTP/1.1 413")
+        (known,) = gateway.engine.runtime.states[NAME].hosts.values()
+        with trio.fail_after(SOON):
+            while known.pool.multiplexed:
+                await trio.testing.wait_all_tasks_blocked(0.005)
