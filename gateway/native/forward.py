@@ -125,8 +125,10 @@ async def forward(x: Exchange, head: RequestHead, action: Forwarding) -> bool:
                         response = await _interim(x, head, upstream, response)
                 elif data is not None:
                     raise OSError("remote_close")
-            state.answered(host, x, response.status if not x.grpc else weighed(response), reactor.now)
-            if (response.status < 400 and not x.grpc) or policy is None:
+            # A call of gRPC has its status in the head only if nothing follows; one in the trailers comes too late for another attempt.
+            told = x.grpc and response.end
+            state.answered(host, x, response.status if not told else weighed(response), reactor.now)
+            if (response.status < 400 and not told) or policy is None:
                 break
             outcome = outcome_of(response, host)
         except (AttemptFailed, Evicted, DeadlineExceeded, UpstreamProtocolError, OSError) as failed:

@@ -9,7 +9,7 @@ from __future__ import annotations
 import enum
 from typing import Final
 
-from gateway.native.codec.fields import Field, Kind, field_of
+from gateway.native.codec.fields import Field, Kind
 
 
 class End(enum.Enum):
@@ -148,9 +148,7 @@ class ResponseHead:
 
 
 def _values(lines: list[bytes], name: bytes) -> list[bytes]:
-    found = []
-    for line in lines:
-        key, value = field_of(line)
-        if key == name:
-            found.append(value)
-    return found
+    """Lines were accepted: a name stands before the first colon, and nothing between."""
+    start = name + b":"
+    size = len(start)
+    return [line[size:].strip(b" \t") for line in lines if line[:size].lower() == start]
