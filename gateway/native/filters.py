@@ -87,8 +87,28 @@ def limited(x: Exchange, head: RequestHead, state: BackendState) -> None:
         raise RateLimited
 
 
-def limits(x: Exchange, head: RequestHead, action: Forwarding) -> Limits:
-    """Seconds for the whole request and for a try, of a request that may have something to say about it."""
+_calls: dict[tuple[float, float, bytes], tuple[Limits, bytes]] = {}  # what gRPC calls of one kind all say; bounded
+_MOST_CALLS = 1024
+
+
+def limits(x: Exchange, head: RequestHead, action: Forwarding) -> tuple[Limits, bytes]:
+    """Seconds for the whole request and for a try, of a request that may have something to say about it, and what the endpoint is told
+    of them, after its CR LF."""
+    if x.grpc and not (head.rewrite and says_timeouts(head)):
+        asked = head.values(GRPC_TIMEOUT)
+        key = (action.timeout, action.per_try, asked[0] if len(asked) == 1 else b"")
+        known = _calls.get(key)
+        if known is None:
+            found = _limits(x, head, action)
+            if len(_calls) >= _MOST_CALLS:
+                _calls.clear()
+            known = _calls[key] = found, _expected_line(found)
+        return known
+    found = _limits(x, head, action)
+    return found, _expected_line(found)
+
+
+def _limits(x: Exchange, head: RequestHead, action: Forwarding) -> Limits:
     internal = x.context.listener.kind is not ListenerKind.GATEWAY
     return request_limit(
         action.timeout,
@@ -100,7 +120,7 @@ def limits(x: Exchange, head: RequestHead, action: Forwarding) -> Limits:
     )
 
 
-def expected_line(found: Limits) -> bytes:
+def _expected_line(found: Limits) -> bytes:
     """How long the answer is waited for, told to the endpoint, after its CR LF; b"" for no limit."""
     milliseconds = expected(found)
     return b"\r\nx-envoy-expected-rq-timeout-ms: %d" % milliseconds if milliseconds else b""

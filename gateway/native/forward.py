@@ -32,7 +32,7 @@ from gateway.native.attempts import (
 from gateway.native.backend import BackendState
 from gateway.native.codec.events import RequestHead, ResponseHead
 from gateway.native.connecting import connect
-from gateway.native.filters import expected_line, limited, limits, operations, pick, says_timeouts
+from gateway.native.filters import limited, limits, operations, pick, says_timeouts
 from gateway.native.heads import request_lines
 from gateway.native.host import Host
 from gateway.native.http2_client import Http2Client, Http2Upstream
@@ -79,9 +79,8 @@ async def forward(x: Exchange, head: RequestHead, action: Forwarding) -> bool:
     timeout, per_try = action.timeout, action.per_try
     lines = _request(x, head, destination, action)
     if timeout or per_try or x.grpc or (head.rewrite and says_timeouts(head)):
-        found = limits(x, head, action)
-        timeout, per_try = found
-        lines += expected_line(found)
+        (timeout, per_try), told_of_it = limits(x, head, action)
+        lines += told_of_it
     x.limit = now + (timeout or _LONGEST)
     if not head.end and not wants_tunnel(head):
         x.unusual = True

@@ -44,11 +44,11 @@ class Connection:
 
     __slots__ = (
         "_drainer",
-        "_scheduled",
         "closed",
         "codec",
         "draining",
         "reactor",
+        "scheduled",
         "stream",
         "streams",
         "unflushed",
@@ -63,7 +63,7 @@ class Connection:
         self.closed = False
         self.draining = False  # the other side does not take what was written
         self._drainer: Strand | None = None
-        self._scheduled = False
+        self.scheduled = False
 
     # -------------------------------------------------------------------------------------------------- for subclasses
 
@@ -173,13 +173,13 @@ class Connection:
 
     def schedule(self) -> None:
         """Have what the codec has to say written at the end of this turn."""
-        if not self._scheduled:
-            self._scheduled = True
+        if not self.scheduled:
+            self.scheduled = True
             self.unflushed.append(self)
 
     def flush(self) -> None:
         """Write it now, or as soon as there is room."""
-        self._scheduled = False
+        self.scheduled = False
         if self.closed or self.draining:
             return
         out = self.codec.pending()

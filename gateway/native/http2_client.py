@@ -12,7 +12,7 @@ from __future__ import annotations
 from typing import Any
 
 from gateway.errors import UpstreamProtocolError
-from gateway.native.codec.events import END, ResponseHead
+from gateway.native.codec.events import END, ResponseHead, Trailers
 from gateway.native.codec.fields import Kind
 from gateway.native.codec.http2 import Http2Codec
 from gateway.native.codec.http2_events import Goaway, Pong, Reset
@@ -32,7 +32,7 @@ _PINGED = b"fedgate!"  # our PING's eight bytes
 class Http2Upstream(Http2Stream):
     """A request on a multiplexed connection: what `pool.Upstream` is for HTTP/1."""
 
-    __slots__ = ("expect", "interim", "log_json", "log_text", "pool", "requests", "server_name", "to_http2")
+    __slots__ = ("expect", "interim", "log_json", "log_text", "pool", "requests", "server_name", "to_http2", "trailers")
 
     connection: Http2Client
 
@@ -42,7 +42,8 @@ class Http2Upstream(Http2Stream):
         self.requests = connection.requests
         self.interim = 0
         self.expect = b""
-        self.to_http2 = False  # the client needs no length
+        self.to_http2 = False  # the client needs no length, and may be given trailers whatever the length
+        self.trailers: list[bytes] = []  # of an answer that came whole
         self.server_name = connection.server_name
         self.log_text, self.log_json = connection.log_text, connection.log_json
 
@@ -67,6 +68,8 @@ class Http2Upstream(Http2Stream):
         if not head.end and self.over and inbox and inbox[-1] is END:
             if len(inbox) == 2 and type(inbox[0]) is bytes:
                 head.body = inbox[0]
+            elif self.to_http2 and len(inbox) == 3 and type(inbox[0]) is bytes and type(inbox[1]) is Trailers:
+                head.body, self.trailers = inbox[0], inbox[1].lines
             if len(inbox) == 1 or head.body:
                 inbox.clear()
                 head.end = True
@@ -85,7 +88,12 @@ class Http2Upstream(Http2Stream):
 
     def release(self, backend: Backend) -> None:
         """The answer is complete, and so should be the request."""
-        self.reset(CANCEL)
+        if self.over and self.sent_end and not self.inbox:
+            connection = self.connection
+            if connection.streams.pop(self.sid, None) is not None and not connection.streams:
+                connection.gone()
+        else:
+            self.reset(CANCEL)
 
     def close(self) -> None:
         """The attempt is over. Any number of times."""

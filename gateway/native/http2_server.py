@@ -58,7 +58,10 @@ class Http2Exchange(Exchange):
         stream.owner = self
         if self.unrecorded:
             self.runtime.observer.record_all()  # what follows is of another request
-        self.grpc = bool(head.specials) and any(field[0] == _GRPC for field in head.specials)
+        self.grpc = False
+        for field in head.specials:
+            if field[0] == _GRPC:
+                self.grpc = True
 
     def watch(self) -> None:
         self.stream.input = None  # a reset is thrown (`Http2Server.was_reset`); the body waits in the inbox
@@ -67,14 +70,14 @@ class Http2Exchange(Exchange):
 
     def put(self, head: RequestHead, response: ResponseHead, data: bytes) -> bool:
         stream: Http2Stream = self.stream
-        codec = stream.connection.codec
-        codec.send_head(stream.sid, response.status, self._lines(response), end=not data)
-        if data:
-            stream.held = not codec.send_data(stream.sid, data, end=True)
+        connection = stream.connection
+        trailers = self.upstream.trailers if self.upstream is not None else []
+        stream.held = not connection.codec.send_answer(stream.sid, response.status, self._lines(response), data, trailers)
         stream.sent_end = True
-        stream.connection.schedule()
+        if not connection.scheduled:
+            connection.schedule()
         if self.grpc:
-            self._judge(response.values(b"grpc-status"))
+            self._judge_by(trailers or response.lines)
         return not stream.held
 
     def open_answer(self, head: RequestHead, response: ResponseHead) -> bytes:
@@ -85,7 +88,7 @@ class Http2Exchange(Exchange):
 
     def close_answer(self, out: bytes, trailers: list[bytes]) -> bool:
         if self.grpc and trailers:
-            self._judge([line[12:].strip() for line in trailers if line.startswith(b"grpc-status:")])
+            self._judge_by(trailers)
         done: bool = self.stream.end(trailers, out)
         return done
 
@@ -94,9 +97,12 @@ class Http2Exchange(Exchange):
             return response_list(response, self.operations, unchunked=True)
         return response.lines
 
-    def _judge(self, values: list[bytes]) -> None:
-        if values and values[0].isdigit():
-            self.grpc_status = values[0]
+    def _judge_by(self, lines: list[bytes]) -> None:
+        for line in lines:
+            if line.startswith(b"grpc-status:"):
+                value = line[12:].strip()
+                self.grpc_status = value if value.isdigit() else b""
+                return
 
     async def interim(self, head: RequestHead, response: ResponseHead) -> None:
         stream: Http2Stream = self.stream
@@ -202,8 +208,11 @@ class Http2Server(Connection):
         except (OSError, DeadlineExceeded, DownstreamClosed):
             stream.reset(CANCEL)
         finally:
-            # Complete on both sides, or what the client still sends is not wanted (RFC 9113 section 8.1).
-            stream.reset(NO_ERROR if stream.sent_end else INTERNAL_ERROR)
+            if not stream.over or not stream.sent_end or stream.inbox:
+                # What the client still sends is not wanted (RFC 9113 section 8.1), or it was never answered.
+                stream.reset(NO_ERROR if stream.sent_end else INTERNAL_ERROR)
+            elif self.streams.pop(stream.sid, None) is not None and not self.streams:
+                self.gone()
             stream.owner = None
             self._free.append(exchange)
 
@@ -264,7 +273,11 @@ class Http2Server(Connection):
 def _gather(stream: Http2Stream, head: RequestHead) -> None:
     """Give the head the body that is here already, and the form that HTTP/1 needs."""
     inbox = stream.inbox
-    if stream.over and inbox and inbox[-1] is END and all(type(event) is bytes for event in list(inbox)[:-1]):
+    if stream.over and len(inbox) == 2 and type(inbox[0]) is bytes and len(inbox[0]) <= RECEIVE:
+        head.body = inbox[0]
+        head.end = True
+        inbox.clear()
+    elif stream.over and inbox and inbox[-1] is END and all(type(event) is bytes for event in list(inbox)[:-1]):
         inbox.pop()
         head.body = b"".join(inbox)
         if len(head.body) <= RECEIVE:

@@ -93,6 +93,7 @@ class Upstream:
     """One connection of HTTP/1, lent to one exchange at a time. inbox: always empty here; what a multiplexed one has ready."""
 
     multiplexed = False
+    trailers: list[bytes] = []  # noqa: RUF012  of an answer that came whole: over HTTP/1 they come apart
     inbox: Sequence[object] = ()
 
     __slots__ = (

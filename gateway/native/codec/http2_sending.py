@@ -133,6 +133,35 @@ class Sending:
         if end:
             self._end(sid, stream)
 
+    def send_answer(self, sid: int, status: int, lines: Iterable[bytes], data: bytes, trailers: list[bytes]) -> bool:
+        """A whole answer at once: what `send_head`, `send_data` and `send_trailers` do one after the other, for half the work. False: some
+        of the body is held."""
+        stream = self._streams.get(sid)
+        size = len(data)
+        if stream is None or stream.answered or self._shrink or size > _FRAME_SIZE or size > stream.window or size > self._window:
+            self.send_head(sid, status, lines, end=not size and not trailers)
+            whole = self.send_data(sid, data, end=not trailers) if size else True
+            if trailers:
+                self.send_trailers(sid, trailers)
+            return whole
+        block = hpack_lines.response(status, lines)
+        last = hpack_lines.fields(trailers) if trailers else b""
+        if len(block) > _FRAME_SIZE or len(last) > _FRAME_SIZE:
+            self._headers(sid, block, end=not size and not last)
+        else:
+            self._out += (FRAME.pack(len(block) << 8 | HEADERS, 4 if size or last else 5, sid), block)
+        if size:
+            self._window -= size
+            stream.window -= size
+            if self._patience < self.limits.patience:
+                self._patience += self.limits.forgiven
+            self._out += (FRAME.pack(size << 8, 0 if last else 1, sid), data)
+        if last:
+            self._headers(sid, last, end=True)
+        stream.answered = True
+        self._end(sid, stream)
+        return True
+
     def send_data(self, sid: int, data: bytes, *, end: bool = False) -> bool:
         """Bytes of a body. False: some are held, send no more before WRITABLE. True if the stream is gone, too: its bytes are dropped."""
         stream = self._streams.get(sid)

@@ -322,3 +322,24 @@ async def test_as_the_client_speaks():
     h1_only = Workload()
     async with running(*parts(h1_only, http2=http2), workloads=[h1_only]) as gateway:
         assert (await gateway.get()).startswith(b"HTTP/1.1 200")
+
+
+@pytest.mark.parametrize("body", [b"\0\0\0\0\1a", b""])
+async def test_an_answer_that_comes_whole_keeps_its_trailers(body):
+    async def at_once(peer, sid, head, data):
+        peer.connection.send_headers(sid, [(":status", "200"), ("content-type", "application/grpc")])
+        if body:
+            peer.connection.send_data(sid, body)
+        peer.connection.send_headers(sid, [("grpc-status", "3"), ("x-more", "1")], end_stream=True)
+        await peer.flush()
+
+    workload = Http2Workload(at_once)
+    async with running(*parts(workload), workloads=[workload]) as gateway:
+        async with Client.to(gateway.port) as client:
+            for _ in range(3):
+                talk = await client.ask(b"x", method="POST", headers=[("content-type", "application/grpc")])
+                assert (talk.status, talk.body, talk.trailers) == (200, body, {b"grpc-status": b"3", b"x-more": b"1"})
+        answer = await gateway.get()
+        assert answer.endswith(b"0\r\ngrpc-status: 3\r\nx-more: 1\r\n\r\n")
+        labels = [dict(each.labels) for each in gateway.engine.statistics().requests]
+        assert {each["grpc_response_status"] for each in labels if each["request_protocol"] == "grpc"} == {"3"}
