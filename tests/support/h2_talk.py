@@ -88,7 +88,8 @@ class Client:
         while data:
             room = min(self.connection.local_flow_control_window(talk.sid), self.connection.max_outbound_frame_size)
             if room <= 0:
-                self.changed = trio.Event()
+                if self.changed.is_set():  # else others wait for it too
+                    self.changed = trio.Event()
                 await self.changed.wait()
                 continue
             piece, data = data[:room], data[room:]
@@ -242,7 +243,8 @@ class Peer:
         while data:
             room = min(self.connection.local_flow_control_window(sid), self.connection.max_outbound_frame_size)
             if room <= 0:
-                self.window = trio.Event()
+                if self.window.is_set():
+                    self.window = trio.Event()
                 await self.window.wait()
                 continue
             piece, data = data[:room], data[room:]
