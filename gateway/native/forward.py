@@ -104,6 +104,9 @@ async def forward(x: Exchange, head: RequestHead, action: Forwarding) -> bool:
             channel = _kept(x, head, state, host) or await _dial(x, state, host, per_try)
             upstream: Any = channel
             if isinstance(channel, Http2Client):
+                if head.upgrade and not channel.codec.settled:
+                    strand.until(x.limit if not per_try else min(x.limit, x.attempt_began + per_try))
+                    await channel.greeted(strand)
                 upstream = _begin(x, head, channel, lines, per_try)
                 _send_on(x, head, upstream)
             else:
@@ -125,7 +128,7 @@ async def forward(x: Exchange, head: RequestHead, action: Forwarding) -> bool:
                 elif data is not None:
                     raise OSError("remote_close")
             # A call of gRPC has its status in the head only if nothing follows; one in the trailers comes too late for another attempt.
-            told = x.grpc and response.end
+            told = x.grpc and response.end and not response.body and not upstream.trailers
             state.answered(host, x, response.status if not told else weighed(response), reactor.now)
             if (response.status < 400 and not told) or policy is None:
                 break

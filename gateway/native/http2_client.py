@@ -15,11 +15,11 @@ from gateway.errors import UpstreamProtocolError
 from gateway.native.codec.events import END, ResponseHead, Trailers
 from gateway.native.codec.fields import Kind
 from gateway.native.codec.http2 import Http2Codec
-from gateway.native.codec.http2_events import Goaway, Pong, Reset
+from gateway.native.codec.http2_events import Goaway, Pong, Reset, SettingsArrived
 from gateway.native.http2 import Connection, Unflushed
 from gateway.native.http2_stream import CANCEL, REFUSED_STREAM, Http2Stream
 from gateway.native.pool import AttemptFailed, Pool, Upstream
-from gateway.native.reactor import NEVER, WRITE
+from gateway.native.reactor import NEVER, WRITE, Strand, suspend
 from gateway.policy.failure import Failure
 from gateway.snapshot import Backend
 
@@ -108,6 +108,7 @@ class Http2Client(Connection):
 
     __slots__ = (
         "_pinged",
+        "_ungreeted",
         "armed",
         "backend",
         "born",
@@ -140,6 +141,7 @@ class Http2Client(Connection):
         self.born = self.heard = self.reactor.now
         self.deadline = self.armed = NEVER
         self._pinged = False
+        self._ungreeted: list[Strand] = []  # who waits for its settings
         self.pool.multiplexed.add(self)
         self.stream.listen(self.readable)
         self.stream.resume()
@@ -171,6 +173,26 @@ class Http2Client(Connection):
             self.leave()
         self.schedule()
         return upstream
+
+    async def greeted(self, strand: Strand) -> None:
+        """Wait until the endpoint has said what it takes: extended CONNECT may not be sent before. The strand's deadline holds.
+
+        Raises OSError when the connection ends first, AttemptFailed when it then takes no more requests."""
+        self._ungreeted.append(strand)
+        try:
+            while not self.codec.settled and not self.closed:
+                await suspend()
+        finally:
+            self._ungreeted.remove(strand)
+        if self.closed:
+            raise ConnectionResetError("remote_close")
+        if not self.available():
+            raise AttemptFailed(Failure.REFUSED_STREAM, "too_many_streams")
+
+    def _greet(self) -> None:
+        """Its settings are here, or it has ended."""
+        for strand in list(self._ungreeted):
+            strand.wake(0)
 
     def leave(self) -> None:
         """Begin no more here; close after the last."""
@@ -224,6 +246,8 @@ class Http2Client(Connection):
                 self.streams.pop(sid).fail(AttemptFailed(Failure.REFUSED_STREAM, "remote_goaway"))
         elif type(event) is Pong:
             self._pinged = False
+        elif type(event) is SettingsArrived and self._ungreeted:
+            self._greet()
 
     def gone(self) -> None:
         line = self.pool.line
@@ -277,6 +301,8 @@ class Http2Client(Connection):
         if not self.closed:
             self.end()
             self.deadline = NEVER
+            if self._ungreeted:
+                self.reactor.soon(self._greet)
             self.farewell()
             if self in self.pool.shared:
                 self.pool.shared.remove(self)

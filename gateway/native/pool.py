@@ -143,7 +143,8 @@ class Upstream:
         pool.append(self)
         stream.listen(self.on_idle)
         reactor = stream.reactor
-        self.deadline = reactor.now + backend.idle_timeout_ms / 1000
+        idle = backend.idle_timeout_ms
+        self.deadline = reactor.now + idle / 1000 if idle else NEVER
         if self.deadline < self.armed:
             reactor.arm(self)
 

@@ -122,10 +122,15 @@ class _Literals(dict[bytes, Entry]):
 _literals = _Literals()
 
 
+# Blocks that a connection repeats word for word: a client that asks the same again and again has one, a proxy a handful.
+_BLOCKS = 32
+_BLOCK = 64  # bytes, and so fields, of one
+
+
 class Decoder:
     """Decodes the header blocks of one connection, in their order, each whole: the table of the peer's encoder is followed by that."""
 
-    __slots__ = ("_capacity", "_entries", "_own", "_size", "limit")
+    __slots__ = ("_blocks", "_capacity", "_entries", "_own", "_size", "limit")
 
     def __init__(self, limit: int = TABLE_SIZE) -> None:
         """limit: what our SETTINGS_HEADER_TABLE_SIZE says."""
@@ -134,9 +139,14 @@ class Decoder:
         self._entries = list(_STATIC)  # both tables, at the indexes that the protocol gives them: the newest entry is number 62
         self._size = 0
         self._own: dict[bytes, Entry] = {}
+        self._blocks: dict[bytes, tuple[list[bytes], list[Entry]]] = {}  # of indexes alone, as long as the table stays as it is
 
     def decode(self, block: bytes) -> tuple[list[bytes], list[Entry]]:
         """(lines of all regular fields in order; entries that are more than a plain line, in order). Raises CompressionFault."""
+        known = self._blocks.get(block)
+        if known is not None:
+            return known[0].copy(), known[1]
+        indexed = True
         lines: list[bytes] = []
         notable: list[Entry] = []
         entries = self._entries
@@ -145,6 +155,7 @@ class Decoder:
         try:
             if end and block[0] & 0xE0 == 0x20:
                 at = self._resize(block)
+                indexed = False
             while at < end:
                 first = block[at]
                 if first > 0x80:
@@ -154,6 +165,7 @@ class Decoder:
                         index, at = _integer(block, at, 0x7F)
                     found = entries[index]
                 else:
+                    indexed = False
                     start = at
                     if first >= 0x40:
                         mask = 0x3F
@@ -200,6 +212,8 @@ class Decoder:
             raise CompressionFault("a block is cut short, or an index is not in the table") from None
         except HuffmanFault as fault:
             raise CompressionFault(*fault.args) from None
+        if indexed and len(self._blocks) < _BLOCKS and end <= _BLOCK:
+            self._blocks[block] = lines.copy(), notable
         return lines, notable
 
     def _resize(self, block: bytes) -> int:
@@ -213,10 +227,13 @@ class Decoder:
             if capacity > self.limit:
                 raise CompressionFault("a table larger than we allow")
             self._capacity = capacity
+            self._blocks.clear()
             self._evict()
         return at
 
     def _add(self, found: Entry) -> None:
+        if self._blocks:
+            self._blocks.clear()
         self._entries.insert(_FIRST, found)
         self._size += len(found[1]) + _OVERHEAD
         if self._size > self._capacity:

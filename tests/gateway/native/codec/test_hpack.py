@@ -369,3 +369,24 @@ def test_beginnings_of_requests_are_bounded():
     for number in range(1_000):
         hpack_lines.request(b"M%d / HTTP/1.1\r\nhost: a" % number, scheme=b"http")
     assert len(hpack_lines._beginnings) <= 64
+
+
+def test_a_block_that_is_repeated_means_what_the_table_says_now():
+    """Blocks of indexes alone are remembered, until the table changes under them."""
+    decoder = Decoder()
+
+    def lines(block):
+        return decoder.decode(block)[0]
+
+    added = [b"\x40\x03x-a\x01" + value for value in (b"1", b"2")]
+    assert lines(added[0]) == [b"x-a: 1"]
+    for _ in range(3):
+        assert lines(b"\xbe") == [b"x-a: 1"]
+    lines(b"\xbe").append(b"not ours")  # what is given out is the caller's
+    assert lines(b"\xbe") == [b"x-a: 1"]
+    assert lines(added[1]) == [b"x-a: 2"]
+    assert lines(b"\xbe\xbf") == [b"x-a: 2", b"x-a: 1"]
+    assert lines(b"\xbe") == [b"x-a: 2"]
+    assert lines(b"\x20\x3f\xe1\x1f") == []  # the table is emptied, and made as large as before
+    with pytest.raises(CompressionFault):
+        lines(b"\xbe")
