@@ -1,5 +1,7 @@
 """How exchanges come by connections: shared ones, ones of their own, and who waits for which."""
 
+import contextlib
+
 import h2.settings
 import trio
 import trio.testing
@@ -135,3 +137,60 @@ async def test_a_connection_that_is_going_closes_with_its_last_stream_however_th
         with trio.fail_after(SOON):
             while known.pool.multiplexed:
                 await trio.testing.wait_all_tasks_blocked(0.005)
+
+
+async def test_connections_are_kept_for_good_where_no_idle_timeout_is():
+    workload = Workload()
+    options = {"http2": None, "idle_timeout_ms": 0}
+    async with running(*parts(workload, **options), workloads=[workload]) as gateway, await gateway.connect() as stream:
+        for _ in range(3):
+            await stream.send_all(GET)
+            await read_until(stream, b"ok")
+            await trio.testing.wait_all_tasks_blocked(0.02)
+        assert workload.connections == 1
+
+
+async def test_extended_connect_waits_for_the_settings_of_a_new_connection():
+    connects = {h2.settings.SettingCodes.ENABLE_CONNECT_PROTOCOL: 1}
+    ask = b"GET / HTTP/1.1\r\nHost: a.test\r\nConnection: Upgrade\r\nUpgrade: websocket\r\nSec-WebSocket-Key: a2V5\r\n\r\n"
+
+    async def early(peer, sid, head):
+        peer.connection.send_headers(sid, [(":status", "200")])
+        await peer.flush()
+
+    async def late(peer, sid, head, body):
+        """Nothing more."""
+
+    workload = Http2Workload(late, early=early, settings=connects)
+    async with running(*parts(workload), workloads=[workload]) as gateway:
+        for _ in range(2):
+            async with await gateway.connect() as stream:
+                await stream.send_all(ask)
+                assert (await read_until(stream, b"\r\n\r\n")).startswith(b"HTTP/1.1 101")
+
+
+async def test_an_endpoint_that_never_says_its_settings_is_not_waited_for_longer_than_the_route():
+    closing = trio.Event()
+
+    async def silent(stream):
+        async with stream:
+            if closing.is_set():
+                return
+            closing.set()
+            with contextlib.suppress(trio.BrokenResourceError):
+                while await stream.receive_some():
+                    pass
+
+    ask = b"GET / HTTP/1.1\r\nHost: a.test\r\nConnection: Upgrade\r\nUpgrade: websocket\r\nSec-WebSocket-Key: a2V5\r\n\r\n"
+    workload = Workload()
+    workload._serve = silent
+    routed = parts(workload)[:2]
+    async with running(*routed, host(forward(timeout_ms=200)), workloads=[workload]) as gateway:
+        for status in (b"504", b"503"):  # it says nothing; it closes
+            async with await gateway.connect() as stream:
+                await stream.send_all(ask)
+                with trio.fail_after(SOON):
+                    assert (await read_until(stream, b"\r\n\r\n")).startswith(b"HTTP/1.1 " + status)
+            (known,) = gateway.engine.runtime.states[NAME].hosts.values()
+            for connection in list(known.pool.multiplexed):
+                connection.close()
