@@ -22,6 +22,7 @@ from gateway.native.attempts import (
     Evicted,
     decide_on,
     failed_attempt,
+    has_grpc_status,
     is_stale,
     may_leave,
     next_host,
@@ -127,8 +128,8 @@ async def forward(x: Exchange, head: RequestHead, action: Forwarding) -> bool:
                         response = await _interim(x, head, upstream, response)
                 elif data is not None:
                     raise OSError("remote_close")
-            # A call of gRPC has its status in the head only if nothing follows; one in the trailers comes too late for another attempt.
-            told = x.grpc and response.end and not response.body and not upstream.trailers
+            # A status of gRPC in the head decides; one in the trailers comes too late for another attempt.
+            told = x.grpc and has_grpc_status(response)
             state.answered(host, x, response.status if not told else weighed(response), reactor.now)
             if (response.status < 400 and not told) or policy is None:
                 break

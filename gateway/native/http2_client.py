@@ -88,9 +88,9 @@ class Http2Upstream(Http2Stream):
 
     def release(self, backend: Backend) -> None:
         """The answer is complete, and so should be the request."""
-        if self.over and self.sent_end and not self.inbox:
+        if self.over and self.sent_end and not self.inbox and not self.held:
             connection = self.connection
-            if connection.streams.pop(self.sid, None) is not None and not connection.streams:
+            if connection.streams.pop(self.sid, None) is not None and (not connection.streams or self.pool.line):
                 connection.gone()
         else:
             self.reset(CANCEL)
@@ -187,6 +187,7 @@ class Http2Client(Connection):
         if self.closed:
             raise ConnectionResetError("remote_close")
         if not self.available():
+            self.gone()
             raise AttemptFailed(Failure.REFUSED_STREAM, "too_many_streams")
 
     def _greet(self) -> None:
@@ -251,7 +252,7 @@ class Http2Client(Connection):
 
     def gone(self) -> None:
         line = self.pool.line
-        if line is not None and self.available():
+        if line and self.available():
             line.freed()  # who waits because no more connections may be opened finds room here
         if not self.streams:
             if self.going:

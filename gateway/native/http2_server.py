@@ -208,8 +208,8 @@ class Http2Server(Connection):
         except (OSError, DeadlineExceeded, DownstreamClosed):
             stream.reset(CANCEL)
         finally:
-            if not stream.over or not stream.sent_end or stream.inbox:
-                # What the client still sends is not wanted (RFC 9113 section 8.1), or it was never answered.
+            if not stream.over or not stream.sent_end or stream.inbox or stream.held:
+                # What the client still sends is not wanted (RFC 9113 section 8.1), or it was never answered, or not taken.
                 stream.reset(NO_ERROR if stream.sent_end else INTERNAL_ERROR)
             elif self.streams.pop(stream.sid, None) is not None and not self.streams:
                 self.gone()

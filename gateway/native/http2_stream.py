@@ -164,7 +164,7 @@ class Http2Stream:
         """End the stream here, whatever it was doing. Any number of times."""
         connection = self.connection
         if connection.streams.pop(self.sid, None) is not None and not connection.closed:
-            if not (self.over and self.sent_end):
+            if self.held or not (self.over and self.sent_end):
                 connection.codec.reset(self.sid, code)
             connection.schedule()
             connection.gone()
@@ -253,3 +253,4 @@ class Http2Tunnel:
     def finish(self) -> None:
         if not self._stream.sent_end and self._stream.error is None:
             self._stream.end([])
+            self._stream.held = False  # what waits for room goes by itself

@@ -136,7 +136,7 @@ ROWS = [
         "absolute form of another host", b"GET http://else.example/x HTTP/1.1\r\nhost: {host}\r\n\r\n", 404, STRICT, "status closed"
     ),
     bad("absolute form that Host contradicts", b"GET http://{host}/x HTTP/1.1\r\nhost: else.example\r\n\r\n", 200, STRICT),
-    bad("absolute form of https", b"GET https://{host}/x HTTP/1.1\r\nhost: {host}\r\n\r\n", 403, needs="https in clear"),
+    bad("absolute form of https", b"GET https://{host}/x HTTP/1.1\r\nhost: {host}\r\n\r\n", 403),
     bad("absolute form of ftp", b"GET ftp://{host}/x HTTP/1.1\r\nhost: {host}\r\n\r\n"),
     bad("absolute form with a user", b"GET http://user@{host}/x HTTP/1.1\r\nhost: {host}\r\n\r\n", 200, STRICT),
     bad("authority form", b"GET {host}:80 HTTP/1.1\r\nhost: {host}\r\n\r\n"),

@@ -30,7 +30,6 @@ ROWS = [
         "proxied: https, redirected",
         "echo",
         over="moved",
-        needs="believed schemes",
         headers=(*said("198.51.100.7"), ("X-Forwarded-Proto", "https")),
     ),
     Row(
