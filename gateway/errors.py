@@ -40,12 +40,6 @@ class HeadersTooLarge(GatewayError):
     status, grpc, flag, detail = 431, 8, "DPE", "http1.headers_too_large"
 
 
-class NotImplementedByGateway(GatewayError):
-    """A protocol feature this gateway does not carry (CONNECT, Upgrade for now)."""
-
-    status, grpc, flag, detail = 501, 12, "DPE", "not_implemented"
-
-
 class NoRoute(GatewayError):
     status, grpc, flag, detail = 404, 12, "NR", "route_not_found"
 
@@ -117,7 +111,7 @@ class Overloaded(GatewayError):
     """This worker sheds: its loop is late or its memory full (native/overload)."""
 
     status, grpc, flag, detail = 503, 14, "OM", "overload"
-    body = b"envoy overloaded"
+    body = b"overloaded"
     headers = (b"x-envoy-overloaded: true",)
 
 

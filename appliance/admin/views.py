@@ -117,7 +117,12 @@ def _policy(backend: Backend) -> dict[str, object]:
     """What a DestinationRule or the defaults put in force, with its numbers."""
     named: dict[str, object] = {
         "connectTimeoutMs": backend.connect_timeout_ms,
+        "maxConnections": backend.limits.connections,
+        "maxPendingRequests": backend.limits.pending,
         "maxRequests": backend.limits.requests,
+        "maxRetries": backend.limits.retries,
+        "retryBudget": backend.retry_budget and msgspec.to_builtins(backend.retry_budget),
+        "rateLimits": [limit.name or f"{limit.tokens}/{limit.per_ms}ms" for limit in backend.rate_limits],
         "panicPercent": backend.panic_percent,
         "outlier": backend.outlier and msgspec.to_builtins(backend.outlier),
         "silence": backend.silence and msgspec.to_builtins(backend.silence),

@@ -142,6 +142,8 @@ async def forward(x: Exchange, head: RequestHead, action: Forwarding) -> bool:
         decision = decide_on(x, head, state, host, outcome)
         if not decision.retry:
             if error is None:
+                if decision.reason == "attempts used up" and x.retries:
+                    x.flag = b"URX" if x.flag == b"-" else x.flag + b",URX"
                 break
             if decision.reason == "attempts used up":
                 error.flag += ",URX"

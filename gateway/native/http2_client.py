@@ -245,6 +245,7 @@ class Http2Client(Connection):
             self.leave()
             for sid in [sid for sid in self.streams if sid > event.last_stream]:
                 self.streams.pop(sid).fail(AttemptFailed(Failure.REFUSED_STREAM, "remote_goaway"))
+            self.gone()
         elif type(event) is Pong:
             self._pinged = False
         elif type(event) is SettingsArrived and self._ungreeted:

@@ -245,7 +245,8 @@ class Listeners:
                 continue  # accept(2): errors of the new connection itself are to be passed over
             if self.connections >= most:
                 connection.close()
-                self.refuse("too-many-connections", f"{self.connections} are open; raise ulimit -n or add workers")
+                what = f"{self.connections} are open, {most} are allowed"
+                self.refuse("too-many-connections", f"{what}; add workers, or raise ulimit -n and overload.maxConnections")
                 continue
             connection.setblocking(False)
             if door.greets and len(self._greetings) >= self._most_greetings:

@@ -37,7 +37,7 @@ class Kind(enum.IntEnum):
     CONTENT_LENGTH = 4
     TRANSFER_ENCODING = 5
     EXPECT = 6
-    UPGRADE = 7  # forwarded by nobody, and refused in a request: there is a seam, no tunnel yet
+    UPGRADE = 7  # of one hop; what a request asks for by it is said anew where it is passed on
     STRIP = 8
     CONNECTION = 9  # value: the names it nominates
     FORWARDED_FOR = 10

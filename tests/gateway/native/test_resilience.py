@@ -28,7 +28,7 @@ async def test_a_worker_that_holds_too_much_memory_sheds_and_says_so():
         answer = await gateway.get("/")
         assert answer.startswith(b"HTTP/1.1 503 ")
         assert b"x-envoy-overloaded: true\r\n" in answer
-        assert answer.endswith(b"envoy overloaded")
+        assert answer.endswith(b"overloaded")
         assert workload.requests == []
         assert dict(gateway.engine.statistics().refused)["overload-memory"] == 1
         # Limits that are lifted by a Snapshot are lifted at once.
