@@ -335,8 +335,11 @@ async def test_whoever_gives_up_leaves_nothing(seed):
                 assert (await gateway.get(f"{prefix}plain")).startswith(b"HTTP/1.1 200")
             gateway.snapshots.set(gateway.snapshot(*[part for part in parts(one, two) if not isinstance(part, EndpointSet)]))
 
-            async def open_at_hosts():
-                return sum(each.opened for each in hosts), descriptors()
+            async def still():
+                pools = {
+                    each.id: (each.opened, list(each.pool.multiplexed), list(each.pool)) for each in hosts if each.pool is not None
+                }
+                return {key: value for key, value in pools.items() if value[0]} or max(descriptors() - fds, 0)
 
-            await until(open_at_hosts, lambda found: found[0] == 0 and found[1] <= fds, within=10)
+            await until(still, lambda found: not found, within=10)
     assert not [each for each in logs if each["log_level"] in ("error", "critical")]

@@ -139,6 +139,23 @@ async def test_a_connection_that_is_going_closes_with_its_last_stream_however_th
                 await trio.testing.wait_all_tasks_blocked(0.005)
 
 
+async def test_a_connection_whose_goaway_refuses_all_that_is_on_it_closes():
+    async def early(peer, sid, head):
+        async with peer.writing:
+            await peer.stream.send_all(b"\x00\x00\x08\x07\x00\x00\x00\x00\x00" + bytes(8))
+
+    async def late(peer, sid, head, body):
+        """Nothing more."""
+
+    workload = Http2Workload(late, early=early)
+    async with running(*parts(workload), workloads=[workload]) as gateway:
+        assert (await gateway.get()).startswith(b"HTTP/1.1 503")
+        (known,) = gateway.engine.runtime.states[NAME].hosts.values()
+        with trio.fail_after(SOON):
+            while known.pool.multiplexed:
+                await trio.testing.wait_all_tasks_blocked(0.005)
+
+
 async def test_connections_are_kept_for_good_where_no_idle_timeout_is():
     workload = Workload()
     options = {"http2": None, "idle_timeout_ms": 0}
