@@ -200,7 +200,10 @@ def _gateway(reading: Reading) -> Iterator[Metric]:
     yield CounterMetricFamily("fedgate_tls_handshakes", "TLS handshakes with clients.", statistics.tls_handshakes)
     yield CounterMetricFamily("fedgate_tls_failures", "TLS handshakes that failed.", statistics.tls_failures)
     yield _counter(
-        "fedgate_refused", "Connections and requests that were refused: before routing, by a rate limit, or to shed load.", ["reason"], [([r], n) for r, n in statistics.refused]
+        "fedgate_refused",
+        "Connections and requests that were refused: before routing, by a rate limit, or to shed load.",
+        ["reason"],
+        [([r], n) for r, n in statistics.refused],
     )
     yield _gauge(
         "fedgate_worker_up", "1 while the worker process runs.", ["worker"], [([str(w.worker)], w.up) for w in reading.workers]
