@@ -89,7 +89,7 @@ def _pseudo(name: bytes, value: bytes, line: bytes) -> Entry:
             raise Malformed("http2.invalid_status")
         return STATUS, line, name, int(value)
     if name == b":protocol":
-        if _TOKEN.fullmatch(value) is None:
+        if _TOKEN.fullmatch(value) is None or value.lower() == b"h2c":  # by which requests would get past every filter here
             raise Malformed("http2.invalid_protocol")
         return PROTOCOL, line, name, value
     raise Malformed("http2.unknown_pseudo_header")

@@ -46,9 +46,14 @@ def wanted_upgrade(head: RequestHead, length: int) -> bytes:
     """The upgrade that is passed on, b"" for none. A server may pass an offer over (RFC 9110 section 7.8), and this does where it
     cannot be meant or must not be: not named by Connection, beside a body, and HTTP/2 in clear, by which requests could be smuggled past
     every filter here (RFC 9113 took it out of the protocol)."""
-    if b"upgrade" not in head.nominated or length or head.upgrade.lower().partition(b",")[0].strip() == b"h2c":
+    if b"upgrade" not in head.nominated or length or not may_upgrade(head.upgrade):
         return b""
     return head.upgrade
+
+
+def may_upgrade(protocols: bytes) -> bool:
+    """Whether h2c is not among these, wherever in the list."""
+    return b"h2c" not in [each.strip() for each in protocols.lower().split(b",")]
 
 
 def check_connect(target: bytes, head: RequestHead) -> None:

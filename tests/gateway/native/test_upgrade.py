@@ -216,3 +216,17 @@ async def test_a_tunnel_ends_on_both_sides_when_one_breaks_off():
         assert [each.active for each in gateway.engine.statistics().endpoints] == [0]
         labels = dict(gateway.engine.statistics().requests[0].labels)
         assert labels["response_code"] == "101"
+
+
+@pytest.mark.parametrize("protocol", ["h2c", "H2C", "websocket, h2c", "websocket,x", "a b"])
+async def test_http_2_in_clear_is_no_protocol_to_tunnel(protocol):
+    """By it requests would reach endpoints past every filter."""
+    workload = Workload()
+    async with running(workloads=[workload]) as gateway:
+        async with Client.to(gateway.port) as client:
+            talk = await client.start(method="CONNECT", path="/", pseudo=[(":protocol", protocol)], end=False)
+            await talk.ended.wait()
+            assert talk.reset == 1
+        assert not workload.requests
+        await gateway.get(headers=f"Connection: Upgrade\r\nUpgrade: {protocol}, h2c\r\n")
+    assert b"h2c" not in b"".join(workload.requests).lower()
