@@ -192,8 +192,9 @@ class Chaos:
                     await self.rng.choice((self.one, self.pipelined, self.two, self.two))(stream)
             except* GONE:
                 pass
-            if stream is not None:
-                await trio.aclose_forcefully(stream)
+            finally:
+                if stream is not None:
+                    await trio.aclose_forcefully(stream)
 
     def target(self):
         return f"/{self.rng.choice(('1', '2', 'n', 'm1', 'm2', 'd'))}/{self.rng.choice(HABITS)}"
@@ -342,4 +343,25 @@ async def test_whoever_gives_up_leaves_nothing(seed):
                 return {key: value for key, value in pools.items() if value[0]} or max(descriptors() - fds, 0)
 
             await until(still, lambda found: not found, within=10)
+    assert not [each for each in logs if each["log_level"] in ("error", "critical")]
+
+
+@pytest.mark.parametrize("patience", [0.0, 0.2, 3.0])
+async def test_a_worker_that_drains_in_the_midst_of_it_leaves_nothing(patience):
+    habits = Habits2()
+    one, two = Workload(Habits1().answer), Http2Workload(habits.late, early=habits.early, settings=CONNECTS)
+    with structlog.testing.capture_logs() as logs:
+        async with running(*parts(one, two), workloads=[one, two]) as gateway:
+            hosts = [each for state in gateway.engine.runtime.states.values() for each in state.reached()]
+            async with trio.open_nursery() as clients:
+                for number in range(CLIENTS):
+                    clients.start_soon(Chaos(gateway, number).run)
+                await trio.sleep(0.4)
+                await gateway.engine.drain(trio.current_time() + patience)
+                clients.cancel_scope.cancel()
+
+            async def look():
+                return left(gateway, hosts)
+
+            await until(look, lambda found: not found, within=10)
     assert not [each for each in logs if each["log_level"] in ("error", "critical")]
