@@ -13,27 +13,27 @@ from __future__ import annotations
 
 from typing import Any
 
-from gateway.errors import BadRequest, DownstreamClosed, GatewayError, LoopDetected, NoRoute, Overloaded, RequestTimeout
+from gateway.errors import DownstreamClosed, GatewayError, LoopDetected, NoRoute, Overloaded
 from gateway.native.accesslog import VIA_UPSTREAM
+from gateway.native.answers import answer, refuse
 from gateway.native.backend import BackendState
 from gateway.native.codec.events import RequestHead, ResponseHead
-from gateway.native.codec.fields import UNSENT, Kind
+from gateway.native.codec.fields import Kind
 from gateway.native.connection import ConnectionContext
 from gateway.native.filters import before_routing_on
 from gateway.native.forward import Broken, Evicted, forward, may_leave
 from gateway.native.greeting import admits
-from gateway.native.heads import Additions, forwarded_for, operate
+from gateway.native.heads import Additions, forwarded_for
 from gateway.native.host import Host
 from gateway.native.http2_client import AnyUpstream
 from gateway.native.paths import needs_normalising, normalised
 from gateway.native.reactor import DeadlineExceeded, Strand
-from gateway.native.replies import TEXT
 from gateway.native.runtime import Runtime
 from gateway.native.tunnel import ByteStream
 from gateway.native.upload import Body, Upload
 from gateway.policy.failure import Failure
 from gateway.snapshot import Forward, Redirect, RetryPolicy, Route, RouteMatch, Split
-from gateway.table import CompiledRoute, Direct, Forwarding, Operations, Redirection
+from gateway.table import CompiledRoute, Forwarding, Operations
 
 _HOPS = 8
 """Gateways that a request may pass: more than any sensible chain of clusters, few enough that a loop ends soon."""
@@ -219,12 +219,12 @@ class Exchange:
             if type(action) is Forwarding:
                 return await forward(self, head, action)
             assert not isinstance(action, Forwarding)
-            return await self._answer(head, route, action)
+            return await answer(self, head, action)
         except DownstreamClosed as error:
             self.flag, self.detail = b"DC", error.detail.encode()
             return False
         except GatewayError as error:
-            return await self._refuse(head, error)
+            return await refuse(self, head, error)
         except Broken as error:
             self.flag, self.detail = error.flag, error.detail
             self.abort()
@@ -380,46 +380,6 @@ class Exchange:
         if known is None or known.name != inbound.backend.encode():
             known = self._inbound_route = CompiledRoute(Route(inbound.backend, RouteMatch(), Forward((Split(inbound.backend),))))
         return known
-
-    # ----------------------------------------------------------------------------------------------------- own answers
-
-    async def _answer(self, head: RequestHead, route: CompiledRoute, action: Redirection | Direct) -> bool:
-        if isinstance(action, Redirection):
-            headers: tuple[bytes, ...] = (b"location: " + action.location(head, self.scheme, self.port),)
-            body = b""
-        else:
-            headers, body = (), action.body
-        self.detail = b"direct_response"
-        return await self.reply(head, action.status, body, self._headers(headers, body))
-
-    def _headers(self, headers: tuple[bytes, ...], body: bytes) -> tuple[bytes, ...]:
-        """Of an answer of the gateway's own: what the route, or CORS, wants of every answer holds for it too, as in Envoy."""
-        if body:
-            headers += (TEXT,)
-        if not self.operations.steps and self.cors is None:
-            return headers
-        lines = operate(list(headers), self.operations)
-        if self.cors is not None and self.cors not in self.operations.steps:
-            replaced, added = self.cors
-            lines = [line for line in lines if line[: line.index(b":")].lower() not in replaced] + list(added)
-        return tuple(lines)
-
-    async def _refuse(self, head: RequestHead, error: GatewayError) -> bool:
-        """Answer with an error, or reset the client's connection if an answer has begun."""
-        self.unusual = True
-        flag = error.flag.encode()
-        self.flag, self.detail = flag if self.flag == b"-" else self.flag + b"," + flag, error.detail.encode()
-        if self.begun:
-            self.abort()
-            return False
-        if self.given is not None:
-            self.give_up()
-        if isinstance(error, BadRequest | RequestTimeout):
-            head.keep_alive = False
-        headers = error.headers
-        if self.context.inbound is not None and error.flag in ("UH", "UF", "UO") and not self.exposed:
-            headers += (UNSENT + b": 1",)
-        return await self.reply(head, error.status, error.body, self._headers(headers, error.body), error.grpc)
 
     # --------------------------------------------------------------------------------------------------- interruptions
 

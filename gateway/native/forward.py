@@ -205,7 +205,7 @@ def _begin(x: Exchange, head: RequestHead, client: Http2Client, lines: bytes, pe
     complete = head.end or (body is not None and body.complete)
     bare = not head.body and (body is None or not (body.pieces or body.trailers))
     end = complete and bare and not wants_tunnel(head)
-    upstream = x.upstream = client.request(lines, scheme=x.scheme, end=end, protocol=head.upgrade)
+    upstream = x.upstream = client.request(lines, scheme=x.scheme, end=end, protocol=head.upgrade, repeats=x.grpc)
     upstream.expect = head.method
     upstream.to_http2 = head.minor == 2
     upstream.input = strand.wake

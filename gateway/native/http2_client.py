@@ -161,9 +161,9 @@ class Http2Client(Connection):
             most = min(most, backend.http2.streams)
         return len(self.streams) < most
 
-    def request(self, block: bytes, *, scheme: bytes, end: bool, protocol: bytes = b"") -> Http2Upstream:
-        """Begin a request. block: its head as HTTP/1.1."""
-        sid = self.codec.send_request(block, scheme=scheme, end=end, connect_protocol=protocol)
+    def request(self, block: bytes, *, scheme: bytes, end: bool, protocol: bytes = b"", repeats: bool = False) -> Http2Upstream:
+        """Begin a request. block: its head as HTTP/1.1. repeats: as the codec has it."""
+        sid = self.codec.send_request(block, scheme=scheme, end=end, connect_protocol=protocol, repeats=repeats)
         self.requests += 1
         upstream = Http2Upstream(self, sid)
         upstream.sent_end = end

@@ -107,13 +107,19 @@ class Sending:
 
     # ------------------------------------------------------------------------------------------------------------ messages
 
-    def send_request(self, head_block: bytes, *, scheme: bytes, end: bool, connect_protocol: bytes = b"") -> int:
+    def send_request(
+        self, head_block: bytes, *, scheme: bytes, end: bool, connect_protocol: bytes = b"", repeats: bool = False
+    ) -> int:
         """Begin a stream; returns its number. head_block: request line and lines as in HTTP/1.1, joined by CR LF, checked, without the
-        empty line. connect_protocol: makes it an extended CONNECT. Raises LocalFault on a connection that takes no more."""
+        empty line. connect_protocol: makes it an extended CONNECT. repeats: the like of it is likely to come again (a call of gRPC).
+        Raises LocalFault on a connection that takes no more."""
         if self._server or self.closing or self.last_stream >= MOST - 2:
             raise LocalFault("this connection takes no more requests")
         sid = self.last_stream = self.last_stream + 2 if self.last_stream else 1
-        method, block = hpack_lines.request(head_block, scheme=scheme, connect_protocol=connect_protocol)
+        if repeats:
+            method, block = hpack_lines.call(head_block, scheme=scheme)
+        else:
+            method, block = hpack_lines.request(head_block, scheme=scheme, connect_protocol=connect_protocol)
         stream = self._streams[sid] = Stream(self._initial, self.limits.stream_window)
         stream.method = method
         self._headers(sid, block, end=end)

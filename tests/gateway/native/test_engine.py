@@ -215,7 +215,7 @@ async def test_the_access_log_in_json(tmp_path):
         await gateway.ask(b'GET /"q" HTTP/1.1\r\nhost: a\r\nuser-agent: a"b\\\xc3\xa9\r\nconnection: close\r\n\r\n')
     line = json.loads(path.read_text())
     assert len(line) == 24
-    assert line["path"] == '/%22q%22'
+    assert line["path"] == "/%22q%22"
     assert line["user_agent"] == 'a"b\\é'
     assert line["response_code"] == 200
     assert line["upstream_cluster"] == NAME

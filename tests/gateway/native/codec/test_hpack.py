@@ -390,3 +390,26 @@ def test_a_block_that_is_repeated_means_what_the_table_says_now():
     assert lines(b"\x20\x3f\xe1\x1f") == []  # the table is emptied, and made as large as before
     with pytest.raises(CompressionFault):
         lines(b"\xbe")
+
+
+@pytest.mark.parametrize(
+    "lines",
+    [
+        [b"x-request-id: 1", b"x-envoy-attempt-count: 1"],
+        [b"content-type: application/grpc", b"x-request-id: 1", b"te: trailers", b"x-request-id: 2"],
+        [b"authorization: secret", b"x-request-id: 1"],
+        [b"x-long: " + b"y" * 2000, b"x-request-id: 1"],
+        [b"X-Request-Id: 1", b"content-type: application/grpc"],
+        [],
+    ],
+)
+def test_a_call_is_coded_like_any_request(lines):
+    for path in (b"/a", b"/b", b"/a"):
+        block = b"\r\n".join([b"POST %b HTTP/1.1" % path, b"host: a.test", *lines])
+        assert hpack_lines.call(block, scheme=b"http") == hpack_lines.request(block, scheme=b"http")
+
+
+def test_calls_with_secrets_are_not_kept():
+    block = b"POST /secret HTTP/1.1\r\nhost: a.test\r\nAuthorization: hush\r\nx-request-id: 1"
+    hpack_lines.call(block, scheme=b"http")
+    assert not [key for key in hpack_lines._calls if b"hush" in key[0]]
