@@ -107,7 +107,9 @@ async def test_an_unknown_name_and_what_is_no_tls_are_closed_without_a_byte(gate
     assert await raw(gateway.address, gateway.secure, wire(host="open.example.com")) == b""
 
 
-@pytest.mark.parametrize(("offered", "taken"), [(("h2", "http/1.1"), "h2"), (("http/1.1",), "http/1.1"), (("h3", "http/1.1"), "http/1.1")])
+@pytest.mark.parametrize(
+    ("offered", "taken"), [(("h2", "http/1.1"), "h2"), (("http/1.1",), "http/1.1"), (("h3", "http/1.1"), "http/1.1")]
+)
 async def test_alpn_is_http_2_before_http_1_1(gateway, offered, taken):
     async with tls(gateway.address, gateway.secure, client_context(WEB, alpn=offered), "open.example.com") as stream:
         assert stream.selected_alpn_protocol() == taken
