@@ -2,7 +2,8 @@
 are killed one after the other.
 
 What is promised: a request whose connection's worker lives is answered, whatever became of endpoints, for all may be retried. A GET on a
-connection that a killed worker held may be lost; asked once more on a new connection it is answered. Afterwards nothing is left over:
+connection that a killed worker held may be lost; asked again on a new connection, which the next one to be killed may hold, it is
+answered. Afterwards nothing is left over:
 descriptors of every process and the gauges are what they were before.
 """
 
@@ -180,7 +181,7 @@ async def test_a_thousand_connections(tmp_path):
                 await process.event(SERVING, worker=number)
             await chaos.settled()
             before = descriptors(process)
-            crowd = Crowd(HERE, chaos.http, http1=HTTP1, http2=HTTP2, pace_s=PACE_S)
+            crowd = Crowd(HERE, chaos.http, http1=HTTP1, http2=HTTP2, pace_s=PACE_S, deaths=ROUNDS * WORKERS)
             async with trio.open_nursery() as nursery:
                 await nursery.start(crowd.run)
                 await crowd.everybody()

@@ -129,9 +129,11 @@ class Multiplexed:
 class Crowd:
     """`http1` and `http2` connections to address:port, each asking about every `pace_s`; `run` until `stop`.
 
-    answered: requests; lost: Losses; failed: what went wrong, as text; slowest: seconds."""
+    answered: requests; lost: Losses; failed: what went wrong, as text; slowest: seconds. A request whose connection was lost is asked again
+    on a new one, `deaths` times at most: as often as something is killed, since a new connection may be the next one's."""
 
-    def __init__(self, address, port, *, http1, http2=0, pace_s=0.5, host="a.test", seed=1):
+    def __init__(self, address, port, *, http1, http2=0, pace_s=0.5, host="a.test", seed=1, deaths=1):
+        self.deaths = deaths
         self.address, self.port, self.host, self.pace_s = address, port, host, pace_s
         self.kinds = [Plain] * http1 + [Multiplexed] * http2
         self.answered, self.slowest = 0, 0.0
@@ -178,7 +180,7 @@ class Crowd:
     async def _ask(self, connection, kind, paths):
         """The connection to go on with, or None."""
         began = trio.current_time()
-        for attempt in range(3):
+        for attempt in range(2 + self.deaths):
             try:
                 with trio.fail_after(PATIENCE_S):
                     connection = connection or await self._connect(kind)
@@ -190,8 +192,8 @@ class Crowd:
                 graceful = isinstance(error, Ended) and error.graceful
                 if connection is not None and isinstance(error, Ended) and not graceful:
                     self.lost.append(Loss(trio.current_time(), connection.port, kind.protocol, len(paths)))
-                again = isinstance(error, Ended) and (graceful or attempt == 0)
-                if not again or attempt == 2:
+                again = isinstance(error, Ended) and (graceful or attempt < self.deaths)
+                if not again or attempt == 1 + self.deaths:
                     self.failed.append(f"{kind.protocol} {paths}, attempt {attempt + 1}: {error!r}")
                 connection = self._close(connection)
                 if not again:
