@@ -88,6 +88,8 @@ class Endpoint(msgspec.Struct, frozen=True):
     peer: name of the Peer whose gateway this address is, "" for a workload that is reached directly. A peer's endpoint
         stands for `total` workloads of which `healthy` are; both are 1/1 for a workload, and 1/0 when unhealthy is known.
     identity: expected SPIFFE id, or service account `ns/sa`, "" when unknown.
+    tier: the registry's own order of preference, 0 first (a later SRV priority, a backup member of a load balancer): within a
+        locality's failover level a higher tier takes traffic only when the lower ones cannot carry it.
     """
 
     address: str
@@ -102,6 +104,7 @@ class Endpoint(msgspec.Struct, frozen=True):
     healthy: int = 1
     total: int = 1
     identity: str = ""
+    tier: int = 0
 
     def port(self, name: str) -> int | None:
         """The number this endpoint serves the service port `name` on; None if it does not."""
@@ -128,6 +131,8 @@ class Service(msgspec.Struct, frozen=True):
         The same name in two clusters is the same service.
     namespace: of the document or registry entry that said so; decides which DestinationRule applies. "" when it has none.
     external: Istio MESH_EXTERNAL. subject_alt_names: checked on upstream TLS unless a DestinationRule overrides.
+    notes: what the registry says of it that the gateway cannot follow, in words with what to do ("speaks only Connect's mTLS …");
+        the catalog keeps them as findings.
     """
 
     hostname: str
@@ -141,6 +146,7 @@ class Service(msgspec.Struct, frozen=True):
     subject_alt_names: tuple[str, ...] = ()
     headless: bool = False
     created: str = ""  # RFC 3339 creation time, decides conflicts "oldest wins"; "" sorts last
+    notes: tuple[str, ...] = ()
 
     def port(self, number: int) -> Port | None:
         for port in self.ports:

@@ -11,6 +11,7 @@ Part names, by type:
     inbound/SNI                      Inbound         (what the east-west port lets peers reach)
     backend/NAME                     Backend         NAME = outbound|PORT|SUBSET|HOST (Istio's cluster name) or inbound|PORT|SUBSET|HOST
     endpoints/NAME                   EndpointSet     (same NAME as the backend)
+    name/NAME                        Name            (what the nameserver answers)
 
 Nothing secret is in it: private keys are named by digest and travel beside it (`Secrets`). Health is not in it: Verdicts are.
 Durations are whole milliseconds (`_ms`), 0 = off unless said otherwise. Percentages are whole per cent.
@@ -23,6 +24,7 @@ from collections.abc import Iterable, Mapping
 
 import msgspec
 
+from gateway.parts.access import Allowed
 from gateway.parts.backend import (
     Backend,
     Balance,
@@ -42,6 +44,7 @@ from gateway.parts.backend import (
     Warmup,
 )
 from gateway.parts.listener import FilterChain, Inbound, Listener, ListenerKind, TcpRoute, TcpSplit
+from gateway.parts.name import Dns, Name
 from gateway.parts.node import AccessLog, Node, Overload
 from gateway.parts.route import (
     ClaimMatch,
@@ -65,6 +68,7 @@ from gateway.parts.tls import CertificateRef, DownstreamTls, TlsMode, UpstreamTl
 
 __all__ = [
     "AccessLog",
+    "Allowed",
     "Backend",
     "Balance",
     "CertificateRef",
@@ -72,6 +76,7 @@ __all__ = [
     "Cors",
     "Delta",
     "DirectResponse",
+    "Dns",
     "DownstreamTls",
     "EndpointSet",
     "Failback",
@@ -90,6 +95,7 @@ __all__ = [
     "ListenerKind",
     "MatchKind",
     "Mirror",
+    "Name",
     "NamedMatch",
     "Node",
     "Outlier",
@@ -118,7 +124,7 @@ __all__ = [
     "validate",
 ]
 
-Part = Node | Listener | VirtualHost | Inbound | Backend | EndpointSet
+Part = Node | Listener | VirtualHost | Inbound | Backend | EndpointSet | Name
 
 # ------------------------------------------------------------------------------------------------- snapshot and delta
 
@@ -141,6 +147,8 @@ def part_name(part: Part) -> str:
             return f"backend/{part.name}"
         case EndpointSet():
             return f"endpoints/{part.backend}"
+        case Name():
+            return f"name/{part.name}"
 
 
 def canonical(part: Part) -> bytes:
@@ -291,6 +299,12 @@ def validate(snapshot: Snapshot) -> list[str]:
                     faults.append(f"{name}: backend {part.backend!r} does not exist")
                 if len({endpoint.id for endpoint in part.endpoints}) != len(part.endpoints):
                     faults.append(f"{name}: two endpoints have one id")
+            case Name():
+                faults += [
+                    f"{name}: backend {backend!r} does not exist"
+                    for backend in part.backends
+                    if f"backend/{backend}" not in snapshot.parts
+                ]
             case Node():
                 pass
     if "node" not in snapshot.parts:

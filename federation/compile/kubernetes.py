@@ -13,7 +13,8 @@ from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
 from discovery.model import Endpoint, Health, Locality, Port, Protocol, Service
-from federation.compile.workloads import Where, labelled_locality, selects, workload_endpoint, workload_labels
+from discovery.reading import labelled_locality, port_protocol
+from federation.compile.workloads import Where, selects, workload_endpoint, workload_labels
 from federation.resources import kubernetes as kube
 from federation.resources.document import Document
 from federation.resources.resources import Resources
@@ -21,36 +22,6 @@ from federation.resources.service_entry import ServicePort, WorkloadEntry
 
 SERVICE_NAME_LABEL = "kubernetes.io/service-name"
 _BOOKKEEPING = ("kubernetes.io/", "endpointslice.kubernetes.io/", "endpoints.kubernetes.io/")  # labels that are not a workload's
-
-_PROTOCOLS = {
-    "http": Protocol.HTTP,
-    "http2": Protocol.HTTP2,
-    "https": Protocol.HTTPS,
-    "grpc": Protocol.GRPC,
-    "grpc-web": Protocol.GRPC_WEB,
-    "tcp": Protocol.TCP,
-    "tls": Protocol.TLS,
-    "mongo": Protocol.MONGO,
-    "mysql": Protocol.TCP,
-    "redis": Protocol.TCP,
-    "udp": Protocol.UDP,
-    "kubernetes.io/h2c": Protocol.HTTP2,
-    "kubernetes.io/ws": Protocol.HTTP,
-    "kubernetes.io/wss": Protocol.HTTPS,
-}
-# The server speaks first on these, so nobody can find out by waiting for the client (Istio takes them as TCP): SMTP, DNS, MySQL, MongoDB.
-_SERVER_FIRST = frozenset({25, 53, 3306, 27017})
-
-
-def port_protocol(name: str, app_protocol: str, number: int) -> Protocol:
-    """appProtocol, else the name's prefix (`http`, `grpc-web-ui`), else UNKNOWN (FIELD b26)."""
-    if app_protocol:
-        return _PROTOCOLS.get(app_protocol.lower(), Protocol.UNKNOWN)
-    lowered = name.lower()
-    for prefix in ("grpc-web", lowered.partition("-")[0]):
-        if (lowered == prefix or lowered.startswith(f"{prefix}-")) and prefix in _PROTOCOLS:
-            return _PROTOCOLS[prefix]
-    return Protocol.TCP if number in _SERVER_FIRST else Protocol.UNKNOWN
 
 
 def kubernetes_services(resources: Resources, where: Where, cluster_domain: str) -> Iterator[tuple[Document[Any], Service]]:

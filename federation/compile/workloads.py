@@ -8,13 +8,12 @@ from typing import TypeVar
 import msgspec
 
 from discovery.model import Endpoint, Locality
+from discovery.reading import labelled_locality
 from federation.resources.document import Document
 from federation.resources.message import Message
 from federation.resources.node import Node
 from federation.resources.service_entry import ServicePort, WorkloadEntry
 
-LOCALITY_LABEL = "topology.istio.io/locality"
-LEGACY_LOCALITY_LABEL = "istio-locality"
 UNIX = "unix://"
 
 M = TypeVar("M", bound=Message)
@@ -35,17 +34,6 @@ class Where(msgspec.Struct, frozen=True):
 def oldest_first(documents: Iterable[Document[M]]) -> list[Document[M]]:
     """Istio's order of conflict: creation time, then name, then namespace; a document without a time is the youngest."""
     return sorted(documents, key=lambda each: (each.metadata.creation_timestamp or "~", each.name, each.namespace))
-
-
-def labelled_locality(labels: Mapping[str, str]) -> Locality | None:
-    """What the locality label says (dots for slashes, as label values have no slash); None when it is missing or no locality."""
-    text = labels.get(LOCALITY_LABEL) or labels.get(LEGACY_LOCALITY_LABEL, "")
-    if not text:
-        return None
-    try:
-        return Locality.parse(text if "/" in text else text.replace(".", "/"))
-    except ValueError:
-        return None
 
 
 def selects(selector: Mapping[str, str], labels: Mapping[str, str]) -> bool:

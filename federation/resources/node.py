@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import enum
+import ipaddress
 from collections.abc import Iterator
 from typing import Annotated
 
@@ -13,6 +14,10 @@ from federation.resources.checks import duplicates, fault, host_fault, is_ip, is
 from federation.resources.connection_pool import ConnectionPoolSettings
 from federation.resources.destination_rule import OutlierDetection
 from federation.resources.message import Fault, Message
+from federation.resources.registry.consul import ConsulConnection, ConsulDocuments, ConsulPublish, ConsulSource
+from federation.resources.registry.kubernetes import KubernetesDocuments, KubernetesSource
+from federation.resources.registry.nomad import NomadSource
+from federation.resources.registry.openstack import DesignatePublish, OpenStackSource
 from federation.resources.scalars import Address, HostPort, Milliseconds, Place, Whole, choice_reader, parse_duration
 from federation.resources.service_entry import ServicePort
 
@@ -29,6 +34,7 @@ class Defaults(enum.Enum):
 
 
 class OutboundMode(enum.Enum):
+    ALLOW_ANY = "ALLOW_ANY"
     REGISTRY_ONLY = "REGISTRY_ONLY"
 
 
@@ -48,15 +54,20 @@ def _workers(value: object) -> object:
 class Listen(Message):
     """Addresses of this machine. Port 0 takes any free one."""
 
-    later = ("dns",)
-
     admin: Address = HostPort("127.0.0.1", 15000)
     health: Address = HostPort("0.0.0.0", 15021)
     east_west: Address = HostPort("0.0.0.0", 15443)
     http: Address = HostPort("127.0.0.1", 15080)
+    dns: Address = HostPort("127.0.0.1", 15053)
 
     def faults(self) -> Iterator[Fault]:
-        named = {"admin": self.admin, "health": self.health, "eastWest": self.east_west, "http": self.http}
+        named = {
+            "admin": self.admin,
+            "health": self.health,
+            "eastWest": self.east_west,
+            "http": self.http,
+            "dns": self.dns,
+        }
         for name, address in named.items():
             if not is_ip(address.host):
                 yield Fault((name,), "a listener needs an IP of this machine; write for example 0.0.0.0:15443")
@@ -177,17 +188,125 @@ class DnsSource(Message):
             yield Fault(("services", index, "host"), f"`{host}` is written twice; merge them")
 
 
+class LossAction(enum.Enum):
+    KEEP = "keep"
+    EXPIRE = "expire"
+    DEGRADE = "degrade"
+
+
+class OnLoss(Message):
+    """What becomes of what a source said once it cannot be reached. Nothing written: it is kept for ever; an outdated endpoint is found by
+    checks and ejection, a missing one by nobody. keep: it is kept so long, then dropped. degrade: after so long its endpoints take
+    traffic only when others cannot."""
+
+    keep: Milliseconds | None = None
+    degrade: Milliseconds | None = None
+
+    def faults(self) -> Iterator[Fault]:
+        if (self.keep is None) == (self.degrade is None):
+            yield Fault((), "onLoss is one of keep and degrade, each a duration; write for example keep: 10m")
+
+
 class Source(Message):
-    later = ("kubernetes", "consul", "nomad", "openstack", "onLoss")
+    """One registry: exactly one of the kinds."""
 
     name: str
     dns: DnsSource | None = None
+    consul: ConsulSource | None = None
+    kubernetes: KubernetesSource | None = None
+    nomad: NomadSource | None = None
+    openstack: OpenStackSource | None = None
+    on_loss: OnLoss | None = None
+
+    @property
+    def kinds(self) -> tuple[str, ...]:
+        return tuple(kind for kind in _KINDS if getattr(self, kind) is not None)
 
     def faults(self) -> Iterator[Fault]:
         if not is_label(self.name):
             yield Fault(("name",), f"`{self.name[:80]}` is no source name; use letters, digits and `-`, 63 at most")
-        if self.dns is None:
-            yield Fault((), "the source says nothing of where to look; write `dns`")
+        if self.name in _RESERVED:
+            yield Fault(("name",), f"`{self.name}` is the name of a source that every gateway has; choose another")
+        if not self.kinds:
+            yield Fault((), f"the source says nothing of where to look; write one of {', '.join(_KINDS)}")
+        if len(self.kinds) > 1:
+            yield Fault((), f"{' and '.join(self.kinds)} are two registries; write a source for each")
+
+
+_KINDS = ("dns", "consul", "kubernetes", "nomad", "openstack")
+_RESERVED = frozenset({"static", "peer"})  # what documents say, and what peers say
+
+
+class ResourcesFrom(Message):
+    """A place of documents besides the paths given to `-c`."""
+
+    consul: ConsulDocuments | None = None
+    kubernetes: KubernetesDocuments | None = None
+
+    def faults(self) -> Iterator[Fault]:
+        if (self.consul is None) == (self.kubernetes is None):
+            yield Fault((), "each entry is one of consul and kubernetes")
+
+
+class Publish(Message):
+    """Where the merged catalog is written to."""
+
+    consul: ConsulPublish | None = None
+    designate: DesignatePublish | None = None
+
+    def faults(self) -> Iterator[Fault]:
+        if (self.consul is None) == (self.designate is None):
+            yield Fault((), "each entry is one of consul and designate")
+
+
+class SharedStore(Message):
+    """What the gateways of one cluster agree through."""
+
+    consul: ConsulConnection
+
+
+class Vips(Message):
+    """Where services without addresses get theirs. Products overlap here (Istio 240.240.0.0/16, Consul 240.0.0.0/4, Kuma 241 to 243/8),
+    so it is settable."""
+
+    range: str = "240.240.0.0/16"
+    range6: str = "2001:2::/48"
+
+    def faults(self) -> Iterator[Fault]:
+        for name, text, version in (("range", self.range, 4), ("range6", self.range6, 6)):
+            if not text and version == 6:
+                continue  # no addresses of that family
+            try:
+                network = ipaddress.ip_network(text)
+            except ValueError:
+                yield Fault(
+                    (name,), f"`{text[:80]}` is no network; write for example {Vips().range if version == 4 else Vips().range6}"
+                )
+                continue
+            if network.version != version:
+                yield Fault((name,), f"{text} is of IP version {network.version}; write one of version {version}")
+            elif network.num_addresses < 256:
+                yield Fault((name,), f"{text} has {network.num_addresses} addresses; give it 256 at least, one a service is used")
+
+
+class Dns(Message):
+    """The nameserver. upstreams: who is asked for names that are no service's, `ADDRESS[:PORT]`; none: the system's. allow: networks whose
+    questions are answered; none: private, loopback and link-local ones, so that it is no open resolver. ttl: seconds."""
+
+    upstreams: tuple[str, ...] = ()
+    allow: tuple[str, ...] = ()
+    ttl: Whole = 30  # Istio's
+
+    def faults(self) -> Iterator[Fault]:
+        for index, text in enumerate(self.allow):
+            try:
+                ipaddress.ip_network(text)
+            except ValueError:
+                yield Fault(("allow", index), f"`{text[:80]}` is no network; write for example 10.0.0.0/8")
+        for index, text in enumerate(self.upstreams):
+            if not is_ip(text) and not is_ip(text.rpartition(":")[0].strip("[]")):
+                yield Fault(("upstreams", index), f"`{text[:80]}` is no IP; write for example 10.0.0.2 or 10.0.0.2:53")
+        yield from fault(("ttl",), range_fault(self.ttl, 0, 86_400))
 
 
 class DefaultTrafficPolicy(Message):
@@ -205,8 +324,6 @@ class Node(Message):
     """Only cluster is required. network "": the cluster's name. workers None: one per core. drain_duration: what connections have to
     end in once the gateway stops; 45 s is Istio's."""
 
-    later = ("vips", "resources", "publish", "shared")
-
     cluster: str
     network: str = ""
     locality: Place = Locality()
@@ -217,15 +334,18 @@ class Node(Message):
     state_dir: str = "./state"
     listen: Listen = Listen()
     advertise: Advertise = Advertise()
-    outbound_traffic_policy: Annotated[OutboundMode, BeforeValidator(choice_reader(OutboundMode, later=("ALLOW_ANY",)))] = (
-        OutboundMode.REGISTRY_ONLY
-    )
+    outbound_traffic_policy: Annotated[OutboundMode, BeforeValidator(choice_reader(OutboundMode))] = OutboundMode.REGISTRY_ONLY
     access_log: AccessLog = AccessLog()
     gateway_topology: Topology = Topology()
     default_traffic_policy: DefaultTrafficPolicy | None = None
     overload: Overload = Overload()
     drain_duration: Milliseconds = 45_000
     sources: tuple[Source, ...] = ()
+    resources: tuple[ResourcesFrom, ...] = ()
+    publish: tuple[Publish, ...] = ()
+    shared: SharedStore | None = None
+    vips: Vips = Vips()
+    dns: Dns = Dns()
 
     def faults(self) -> Iterator[Fault]:
         for name, text in (("cluster", self.cluster), *((("network", self.network),) if self.network else ())):

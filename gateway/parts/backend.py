@@ -7,6 +7,7 @@ import enum
 import msgspec
 
 from discovery.model import Locality
+from gateway.parts.access import Allowed
 from gateway.parts.tls import UpstreamTls
 
 
@@ -169,6 +170,10 @@ class Backend(msgspec.Struct, frozen=True, tag="backend"):
     (Istio distribute; Envoy locality_weighted_lb) and then over the endpoints of each; empty = over all endpoints alike.
     zone_aware: the smallest number of endpoints with which as much stays in the own zone as that can carry (FIELD i7); 0 = off.
     zone_percent: share of the requests that zone-aware routing is applied to. zone: the gateway's own locality, as text.
+    allowed: who may use it, any one of them; None = everybody, () = nobody. Others are answered 403 (RBAC: access denied), TCP is closed.
+    source_address: connections to it leave from this address of the machine ("" = the system's choice).
+    dynamic_dns: no endpoints are listed; the name that the client named (Host, SNI), if it is in `dynamic_hosts` (exact, `*.suffix`), is
+    resolved by the worker, cached by TTL, and connected to at `port` (Istio DYNAMIC_DNS).
     proxy_protocol: "" | "V1" | "V2": every connection begins with that header and is used for one client only.
     """
 
@@ -205,6 +210,10 @@ class Backend(msgspec.Struct, frozen=True, tag="backend"):
     proxy_protocol: str = ""
     tunnel: Tunnel | None = None
     health_check: HealthCheck | None = None
+    allowed: tuple[Allowed, ...] | None = None
+    source_address: str = ""
+    dynamic_dns: bool = False
+    dynamic_hosts: tuple[str, ...] = ()
 
 
 class LbEndpoint(msgspec.Struct, frozen=True):

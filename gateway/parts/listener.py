@@ -14,6 +14,7 @@ class ListenerKind(enum.Enum):
     MESH = "mesh"  # the node's own `http` port: routes of gateway `mesh`
     EAST_WEST = "east-west"  # 15443: the client hello decides: Inbound by SNI, peering, nothing
     HEALTH = "health"  # readiness: GET /healthz/ready
+    DNS = "dns"  # the nameserver: UDP and TCP
     ADMIN = "admin"  # bound by the supervisor for control; workers ignore it
 
 
@@ -44,6 +45,8 @@ class FilterChain(msgspec.Struct, frozen=True):
     auto: AUTO_PASSTHROUGH: the server name `outbound_.PORT_.SUBSET_.HOST` names the backend `inbound|PORT|SUBSET|HOST`, for HOST in
     `auto_hosts` (exact, `*.suffix`, `*`).
     redirect_https: every request answered 301 to https.
+    destinations: CIDRs; the chain is only for connections whose own (local) address is in one of them: VIPs, bound by AnyIP. The
+    narrowest network wins, and before server names; empty = every address.
     """
 
     name: str
@@ -55,6 +58,7 @@ class FilterChain(msgspec.Struct, frozen=True):
     passthrough: bool = False
     auto: bool = False
     auto_hosts: tuple[str, ...] = ()
+    destinations: tuple[str, ...] = ()
 
 
 class Listener(msgspec.Struct, frozen=True, tag="listener"):

@@ -5,6 +5,7 @@ from __future__ import annotations
 import msgspec
 
 from discovery.model import Locality
+from gateway.parts.name import Dns
 
 
 class AccessLog(msgspec.Struct, frozen=True):
@@ -46,3 +47,4 @@ class Node(msgspec.Struct, frozen=True, tag="node"):
     client_cert: str = "SANITIZE_SET"
     drain_ms: int = 45_000
     overload: Overload = Overload()
+    dns: Dns | None = None

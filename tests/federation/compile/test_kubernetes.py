@@ -6,7 +6,8 @@ import pytest
 from compiling import NODE, resources_of
 
 from discovery.model import Endpoint, Health, Locality, Protocol, Service
-from federation.compile.kubernetes import kubernetes_services, port_protocol
+from discovery.reading import port_protocol
+from federation.compile.kubernetes import kubernetes_services
 from federation.compile.workloads import Where
 
 WHERE = Where("east", "east", Locality("r1", "z1"))

@@ -6,7 +6,8 @@ import pytest
 from compiling import resources_of
 
 from discovery.model import Locality
-from federation.compile.workloads import labelled_locality, oldest_first, selects
+from discovery.reading import labelled_locality
+from federation.compile.workloads import oldest_first, selects
 
 SECRET = "apiVersion: v1\nkind: Secret\nmetadata: {name: %s, namespace: %s%s}\ndata: {}"
 

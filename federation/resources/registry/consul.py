@@ -1,0 +1,71 @@
+"""What a Node says of Consul: as a source, as a place of documents, as somewhere to publish to, and as what gateways share."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from discovery.here import HOSTNAME
+from federation.resources.checks import range_fault
+from federation.resources.message import Fault, Message
+from federation.resources.registry.hostname import hostname_faults
+from federation.resources.scalars import Flag, Whole
+
+ADDRESS = "http://127.0.0.1:8500"  # of the local agent: Consul's own default
+
+
+class ConsulConnection(Message):
+    """address: URL of an agent. token_file: read anew when it changes. ca_file, cert_file, key_file: TLS to the agent."""
+
+    address: str = ADDRESS
+    datacenter: str = ""
+    namespace: str = ""
+    partition: str = ""
+    token_file: str = ""
+    ca_file: str = ""
+    cert_file: str = ""
+    key_file: str = ""
+
+    def faults(self) -> Iterator[Fault]:
+        if not self.address.startswith(("http://", "https://", "unix://")):
+            yield Fault(("address",), f"`{self.address[:80]}` is no URL; write for example {ADDRESS}")
+        if bool(self.cert_file) != bool(self.key_file):
+            yield Fault((), "certFile and keyFile go together; write both or neither")
+
+
+class ConsulSource(ConsulConnection):
+    """datacenter "": the agent's own. peers: cluster-peering names whose imported services are read too (`?peer=`). tags: only
+    services with all of them. hostname: template; the namespace is the service's meta `fedgate-namespace`, else `namespace_name`."""
+
+    peers: tuple[str, ...] = ()
+    tags: tuple[str, ...] = ()
+    hostname: str = HOSTNAME
+    default_namespace: str = "default"
+    allow_stale: Flag = True
+
+    def faults(self) -> Iterator[Fault]:
+        yield from super().faults()
+        yield from hostname_faults(self.hostname)
+
+
+class ConsulDocuments(ConsulConnection):
+    """Every key under `prefix` is a YAML or JSON file of documents."""
+
+    prefix: str = "fedgate/config"
+
+    def faults(self) -> Iterator[Fault]:
+        yield from super().faults()
+        if not self.prefix.strip("/"):
+            yield Fault(("prefix",), "prefix is empty, which would read all keys there are; write for example fedgate/config")
+
+
+class ConsulPublish(ConsulConnection):
+    """prefix: before every service's name there. writes_per_second: at most, so that a rollout does not load Consul's leader."""
+
+    prefix: str = "fed-"
+    writes_per_second: Whole = 50
+
+    def faults(self) -> Iterator[Fault]:
+        yield from super().faults()
+        for text in [range_fault(self.writes_per_second, 1, 10_000)]:
+            if text:
+                yield Fault(("writesPerSecond",), text)
