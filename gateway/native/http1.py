@@ -8,7 +8,7 @@ from gateway.native.codec.h1 import ServerCodec
 from gateway.native.connection import ConnectionContext
 from gateway.native.exchange import Exchange
 from gateway.native.heads import response_lines, response_list
-from gateway.native.reactor import Handler, Strand
+from gateway.native.reactor import Handler, Strand, nobody
 from gateway.native.replies import reply
 from gateway.native.runtime import Runtime
 from gateway.native.stream import RECEIVE, Stream
@@ -32,7 +32,7 @@ class Http1Exchange(Exchange):
 
     def close(self) -> None:
         """The connection is over: break the cycles, so that no collection is needed."""
-        self.on_early = _nobody
+        self.on_early = nobody
 
     def watch(self) -> None:
         self.stream.listen(self.on_early)
@@ -123,6 +123,3 @@ class Http1Exchange(Exchange):
     def abort(self) -> None:
         self.stream.abort()
 
-
-def _nobody(events: int) -> None:
-    """The handler of a connection that is over."""

@@ -214,7 +214,13 @@ class Http2Server(Connection):
             elif self.streams.pop(stream.sid, None) is not None and not self.streams:
                 self.gone()
             stream.owner = None
-            self._free.append(exchange)
+            if not self.closed:
+                self._free.append(exchange)
+
+    def release(self) -> None:
+        """Forget what knows us: nothing of an ended connection shall wait for the garbage collector, which is rare here."""
+        self._free.clear()
+        self._begun.clear()
 
     def was_reset(self, stream: Http2Stream, reset: Reset) -> None:
         self.streams.pop(stream.sid, None)
@@ -322,3 +328,4 @@ async def serve(strand: Strand, stream: Stream, context: ConnectionContext, runt
         if not connection.closed:
             connection.end()
             connection.end_streams()
+        connection.release()

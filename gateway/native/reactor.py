@@ -153,7 +153,7 @@ class Strand:
         if self.armed != NEVER:
             self.armed = NEVER
             self.reactor.abandon()
-        self.wake = _nobody  # breaks the cycle strand → bound method → strand, so no collection is needed
+        self.wake = nobody  # breaks the cycle strand → bound method → strand, so no collection is needed
         self.reactor.strands.discard(self)
 
     def _crashed(self) -> None:
@@ -166,8 +166,8 @@ class Strand:
         return f"<Strand {self.name} {'finished' if self.finished else 'waiting'} deadline={self.deadline}>"
 
 
-def _nobody(events: int) -> None:
-    """The handler of a strand that has finished."""
+def nobody(events: int) -> None:
+    """The handler of what has ended."""
 
 
 class Reactor:

@@ -16,7 +16,7 @@ import contextlib
 import socket
 import ssl
 
-from gateway.native.reactor import READ, WRITE, DeadlineExceeded, Handler, Reactor, Strand, suspend
+from gateway.native.reactor import READ, WRITE, DeadlineExceeded, Handler, Reactor, Strand, nobody, suspend
 
 LINGER = 1.0
 """Seconds in which what a refused client still sends is read."""
@@ -193,6 +193,7 @@ class Stream:
         if not self.closed:
             self.closed = True
             self.reactor.handlers.pop(self.fd, None)  # nobody else has the socket, so closing it takes it out of the epoll set
+            self.input, self.writer = nobody, None  # a method of who owns us: a cycle, which would wait for the garbage collector
             self.sock.close()
 
     def abort(self) -> None:

@@ -17,7 +17,7 @@ from gateway.native.backend import BackendState
 from gateway.native.connection import ConnectionContext
 from gateway.native.host import Host
 from gateway.native.pool import AttemptFailed, Opened, local_of
-from gateway.native.reactor import NEVER, Strand
+from gateway.native.reactor import NEVER, Strand, nobody
 from gateway.native.runtime import Runtime
 from gateway.native.stream import Stream
 from gateway.native.tunnel import Counts, Ended, relay
@@ -201,7 +201,7 @@ class Connection:
             self._give_back(self.state)
         self.ended = self._strand.reactor.clock()
         self._runtime.observer.tcp.closed(self)
-        self._stream.listen(_nobody)  # breaks the cycle, so no collection is needed
+        self._stream.listen(nobody)  # breaks the cycle, so no collection is needed
 
     def _give_back(self, state: BackendState) -> None:
         host, self._given = self._given, None
@@ -227,6 +227,3 @@ class Connection:
     def __repr__(self) -> str:
         return f"<Connection {self.context.peer} {self.backend_name} {self._given!r}>"
 
-
-def _nobody(events: int) -> None:
-    """The handler of a connection that is over."""

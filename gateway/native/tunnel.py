@@ -20,7 +20,7 @@ import enum
 import ssl
 from typing import Protocol
 
-from gateway.native.reactor import NEVER, DeadlineExceeded, Handler, Strand, suspend
+from gateway.native.reactor import NEVER, DeadlineExceeded, Handler, Strand, nobody, suspend
 from gateway.native.splice import PIPES, ROUNDS, SPLICE_FROM, Pipe
 from gateway.native.stream import Stream, TlsStream
 
@@ -367,9 +367,6 @@ class _Way:
         if self._drainer is not None:
             self._drainer.cancel()
             self._drainer = None
-        self.source.listen(_nobody)
+        self.source.listen(nobody)
         del self.other
 
-
-def _nobody(events: int) -> None:
-    """The handler of a stream whose relay is over."""

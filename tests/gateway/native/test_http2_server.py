@@ -1,17 +1,22 @@
 """HTTP/2 from clients, end to end: many exchanges on a connection, whatever the endpoint speaks."""
 
+import gc
+
 import pytest
 import trio
 import trio.testing
 from h2_dialogue import DATA, GET, GOAWAY, HEADERS, frames_of, settings
 from h2_dialogue import head as request_head
-from h2_talk import PREFACE, Client
+from h2_talk import PREFACE, Client, Http2Workload
 from native_engine import NAME, OK, Workload, backend, endpoint, forward, host, running
 
+from gateway.native.http2_server import Http2Exchange, Http2Server
+from gateway.native.http2_stream import Http2Stream
 from gateway.snapshot import (
     DirectResponse,
     EndpointSet,
     HeaderOperations,
+    Http2,
     MatchKind,
     RetryPolicy,
     Route,
@@ -239,6 +244,33 @@ async def test_nothing_is_left_of_a_connection_that_ended():
             await trio.testing.wait_all_tasks_blocked(0.005)
         assert not [strand for strand in gateway.engine.reactor.strands if "http2" in strand.name or "upload" in strand.name]
         assert all(each.active == 0 for each in gateway.engine.statistics().endpoints)
+
+
+@pytest.mark.parametrize("http2", [False, True])
+async def test_nothing_of_an_ended_connection_waits_for_the_garbage_collector(http2):
+    """Collections are rare in a worker: what only they can free piles up (1 MB a minute under load)."""
+
+    def alive(*kinds):
+        return [thing for thing in gc.get_objects() if isinstance(thing, kinds)]
+
+    kinds = (Http2Server, Http2Stream, Http2Exchange)  # the timers may know an endpoint's connection a little longer
+    left = []
+    gc.collect()
+    gc.disable()
+    try:
+        workload = Http2Workload() if http2 else Workload()
+        async with running(*parts(workload, http2=Http2(always=True) if http2 else None), workloads=[workload]) as gateway:
+            for number in range(4):
+                async with Client.to(gateway.port) as client:
+                    talk = await client.ask(b"body", method="POST")
+                    assert talk.status == 200
+                    await client.start(path=f"/{number}", method="POST", end=False)
+                while gateway.engine.statistics().downstream_connections:
+                    await trio.testing.wait_all_tasks_blocked(0.005)
+                left.append(len(alive(*kinds)))
+        assert left == [left[0]] * 4
+    finally:
+        gc.enable()
 
 
 async def test_prior_knowledge_may_come_in_pieces():
