@@ -65,11 +65,22 @@ class Documents(msgspec.Struct, frozen=True):
     errors: tuple[DocumentError, ...] = ()
 
 
-class Outcome(msgspec.Struct, frozen=True):
-    """What became of a document, given back to its source, which may show it (Kubernetes: status.conditions; files: nowhere)."""
+class Condition(msgspec.Struct, frozen=True):
+    """One of a document's conditions: type (`Accepted`), whether it holds, one CamelCase word why, and text for people."""
 
-    accepted: bool
-    messages: tuple[str, ...] = ()
+    type: str
+    status: bool
+    reason: str
+    message: str = ""
+
+
+class Outcome(msgspec.Struct, frozen=True):
+    """What became of a document, given back to its source, which may show it (Kubernetes: status.conditions; files: nowhere).
+    conditions: Accepted, ResolvedRefs and Programmed in this order; of a document that cannot be read only Accepted. warnings: what works,
+    but not as its author may think."""
+
+    conditions: tuple[Condition, ...]
+    warnings: tuple[str, ...] = ()
 
 
 class DocumentSource(Protocol):
@@ -93,7 +104,8 @@ class DocumentSource(Protocol):
         ...
 
     def report(self, outcomes: Mapping[Origin, Outcome]) -> None:
-        """Take back what became of the documents. Never blocks; the latest call wins."""
+        """Take back what became of the documents, each by the origin it was published with; those of other sources may be among them.
+        Never blocks; the latest call wins."""
         ...
 
 

@@ -11,6 +11,8 @@ from collections.abc import Iterable
 
 import msgspec
 
+from discovery.document import Condition
+
 
 class Subject(msgspec.Struct, frozen=True, order=True):
     """The document something is said about."""
@@ -46,13 +48,6 @@ class Problem(msgspec.Struct, frozen=True, order=True):
     def __str__(self) -> str:
         where = f"{self.subject} {self.path}".rstrip()
         return f"{where}: {'warning: ' if self.warning else ''}{self.message}"
-
-
-class Condition(msgspec.Struct, frozen=True):
-    type: str
-    status: bool
-    reason: str
-    message: str = ""
 
 
 class Status(msgspec.Struct, frozen=True):
