@@ -168,7 +168,8 @@ class _Merging:
             self._decide(f"{name}.name", named, contradicts=True)
         known = [(claim, port.protocol) for claim, port in slot if port.protocol is not Protocol.UNKNOWN]
         protocol = self._decide(f"{name}.protocol", known, contradicts=True) if known else Protocol.UNKNOWN
-        return Port(number, named[0][1] if named else "", protocol)
+        target = next((port.target for _, port in slot if port.target), 0)
+        return Port(number, named[0][1] if named else "", protocol, target)
 
     def _endpoints(self, renamed: Sequence[dict[str, str]]) -> tuple[Endpoint, ...]:
         """The union. What two claims say of one cluster's address and ports is one endpoint, the first claim's. One claim

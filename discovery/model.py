@@ -70,11 +70,14 @@ class Locality(msgspec.Struct, frozen=True, order=True):
 
 
 class Port(msgspec.Struct, frozen=True, order=True):
-    """A port of a service, as clients name it. `number` is the service's port; an Endpoint says which port it listens on."""
+    """A port of a service, as clients name it. `number` is the service's port; an Endpoint says which port it listens on.
+
+    target: where it is connected to at addresses that nobody lists (resolution NONE, DYNAMIC_DNS); 0 = `number`."""
 
     number: int
     name: str = ""
     protocol: Protocol = Protocol.UNKNOWN
+    target: int = 0
 
 
 class Endpoint(msgspec.Struct, frozen=True):

@@ -12,7 +12,7 @@ from collections.abc import Iterable, Iterator, Mapping
 
 import msgspec
 
-from discovery.model import Endpoint, Port, Protocol, Service
+from discovery.model import Endpoint, Port, Protocol, Resolution, Service
 
 # Istio's dnsRefreshRate: how long to wait where no TTL says it, or after a failure.
 DEFAULT_REFRESH = 60.0
@@ -72,7 +72,8 @@ class Question(msgspec.Struct, frozen=True, order=True):
 class Answer(msgspec.Struct, frozen=True):
     """The last good answer to a question and what came of the last try.
 
-    addresses, records: sorted, so that a server that rotates them changes nothing. ttl: seconds, None if not said.
+    addresses, records: sorted, so that a server that rotates them changes nothing. first: the address that was answered first, for
+    services of one address at a time. ttl: seconds, None if not said.
     error: why the last try failed, "" if it did not. good: there has been a good answer.
     """
 
@@ -81,6 +82,7 @@ class Answer(msgspec.Struct, frozen=True):
     ttl: float | None = None
     error: str = ""
     good: bool = True
+    first: str = ""
 
     @property
     def refresh(self) -> float:
@@ -135,16 +137,29 @@ def resolve(service: DnsService, answers: Answers, kinds: tuple[str, ...]) -> Se
     SRV: a record's weight is its endpoints' weight (0 counts as 1: the least there is), its port serves every port of the
     service, and its priority is the label `fedgate.io/srv-priority`; targets of all priorities are kept, so that a
     DestinationRule's `failoverPriority` or a subset can use the label. Nothing is decided here that a user could not see.
+    Resolution DNS_ROUND_ROBIN: one address, that which was answered first (Envoy's LOGICAL_DNS); IPv6 only without an IPv4.
     """
     if any(question not in answers for question in needs(service, answers, kinds)):
         return None
     found: dict[tuple[str, tuple[tuple[str, int], ...]], Endpoint] = {
         (endpoint.address, endpoint.ports): endpoint for endpoint in service.service.endpoints
     }
+    one = service.service.resolution is Resolution.DNS_ROUND_ROBIN
     for target in service.targets:
-        for endpoint in _endpoints(service.service, target, answers, kinds):
+        for endpoint in _one(target, answers, kinds) if one else _endpoints(service.service, target, answers, kinds):
             found.setdefault((endpoint.address, endpoint.ports), endpoint)
     return msgspec.structs.replace(service.service, endpoints=tuple(found.values()))
+
+
+def _one(target: DnsTarget, answers: Answers, kinds: tuple[str, ...]) -> Iterator[Endpoint]:
+    if is_address(target.name):
+        yield msgspec.structs.replace(target.endpoint, address=target.name)
+        return
+    for kind in kinds:
+        answer = answers[Question(normal(target.name), kind)]
+        if answer.addresses:
+            yield msgspec.structs.replace(target.endpoint, address=answer.first or answer.addresses[0])
+            return
 
 
 def _endpoints(service: Service, target: DnsTarget, answers: Answers, kinds: tuple[str, ...]) -> Iterator[Endpoint]:

@@ -63,8 +63,9 @@ async def _probe(target: Target, tls: ClientTls | None) -> None:
 
 
 async def _connect(target: Target) -> trio.abc.Stream:
-    if target.address.startswith("/"):
-        family, where = trio.socket.AF_UNIX, target.address
+    if target.address[0] in "/@":
+        abstract = target.address[0] == "@"
+        family, where = trio.socket.AF_UNIX, f"\0{target.address[1:]}" if abstract else target.address
     else:
         family = trio.socket.AF_INET6 if ":" in target.address else trio.socket.AF_INET
         where = (target.address, target.port)  # type: ignore[assignment]

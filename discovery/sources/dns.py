@@ -108,7 +108,8 @@ class DnsSource:
                 SrvRecord(rdata.priority, rdata.weight, rdata.port, normal(rdata.target.to_text())) for rdata in answer.rrset
             )
             return Answer(records=tuple(sorted(records)), ttl=ttl)
-        return Answer(addresses=tuple(sorted(rdata.address for rdata in answer.rrset)), ttl=ttl)
+        found = [rdata.address for rdata in answer.rrset]
+        return Answer(addresses=tuple(sorted(found)), ttl=ttl, first=found[0])
 
     async def _query(self, question: Question) -> dns.resolver.Answer:
         if self._resolver is None:
@@ -220,7 +221,7 @@ class _Watch:
             _log.info(
                 "dns.answered" if not answer.error else "dns.failed", name=question.name, kind=question.kind, error=answer.error
             )
-        if before is None or (before.addresses, before.records) != (answer.addresses, answer.records):
+        if before is None or _said(before) != _said(answer):
             users = list(self._users[question])
             if question.kind == "SRV":
                 self._plan(users)
@@ -247,6 +248,10 @@ def _resolver(nameservers: Nameservers) -> dns.asyncresolver.Resolver:
         resolver.nameservers = list(nameservers.addresses)
         resolver.port = nameservers.port
     return resolver
+
+
+def _said(answer: Answer) -> tuple[object, ...]:
+    return answer.addresses, answer.records, answer.first
 
 
 def _negative_ttl(response: dns.message.Message) -> float:

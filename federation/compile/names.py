@@ -78,8 +78,8 @@ def split_gateway_host(written: str, gateway_namespace: str) -> tuple[str, str]:
 
 
 def joined(address: str, port: int) -> str:
-    """`ADDRESS:PORT`, with brackets around IPv6; a unix socket's path alone."""
-    if address.startswith("/"):
+    """`ADDRESS:PORT`, with brackets around IPv6; a unix socket's path (or `@name`) alone."""
+    if address.startswith(("/", "@")):
         return address
     return f"[{address}]:{port}" if ":" in address else f"{address}:{port}"
 

@@ -6,7 +6,7 @@ Service comes first, then the oldest ServiceEntry (FIELD d15); the first one dec
 
 from __future__ import annotations
 
-from collections.abc import Generator, Iterable
+from collections.abc import Generator, Iterable, Mapping
 from typing import Any
 
 import msgspec
@@ -18,9 +18,10 @@ from federation.compile.names import visible
 from federation.compile.status import Problem, Subject, left_out, warning
 from federation.compile.workloads import Where, oldest_first, selects, workload_endpoint, workload_labels
 from federation.resources import node as nodes
+from federation.resources.checks import is_ip
 from federation.resources.document import Document
 from federation.resources.resources import Resources
-from federation.resources.service_entry import Location, ServiceEntry, WorkloadEntry
+from federation.resources.service_entry import Location, ServiceEntry, ServicePort, WorkloadEntry
 
 
 class Described(msgspec.Struct, frozen=True):
@@ -56,10 +57,10 @@ def describing(resources: Resources, node: Document[nodes.Node]) -> Generator[No
         if not visible(document.spec.export_to, document.namespace, node.namespace):
             text = f"exportTo does not name this gateway's namespace {node.namespace}; nothing here can reach these hosts"
             problems.append(left_out(subject_of(document), "spec.exportTo", "NotExported", text))
-        elif document.spec.resolution is Resolution.STATIC:
-            static += [(document, service) for service in _static(document, resources.workload_entries, where)]
+        elif document.spec.resolution in (Resolution.DNS, Resolution.DNS_ROUND_ROBIN):
+            dns += [(document, each) for each in _dns(document, resources.workload_entries, where, problems)]
         else:
-            dns += [(document, each) for each in _dns(document, where)]
+            static += [(document, each) for each in _static(document, resources.workload_entries, where, problems)]
         yield
     for source in node.spec.sources:
         dns += [(node, _dns_of_node(service, where)) for service in source.dns.services] if source.dns else []
@@ -70,17 +71,56 @@ def subject_of(document: Document[Any]) -> Subject:
     return Subject(document.kind, document.namespace, document.name)
 
 
-def _static(document: Document[ServiceEntry], entries: Iterable[Document[WorkloadEntry]], where: Where) -> list[Service]:
+def _static(
+    document: Document[ServiceEntry], entries: Iterable[Document[WorkloadEntry]], where: Where, problems: list[Problem]
+) -> list[Service]:
+    """Resolution STATIC; NONE and DYNAMIC_DNS list nothing."""
+    endpoints: tuple[Endpoint, ...] = ()
+    if document.spec.resolution is Resolution.STATIC:
+        chosen = _workloads(document, entries, problems)
+        endpoints = tuple(workload_endpoint(each.spec, document.spec.ports, where, **each.more) for each in chosen)
+    return [_service(document, host, endpoints) for host in document.spec.hosts]
+
+
+class _Workload(msgspec.Struct, frozen=True):
+    """One that a ServiceEntry has, written in it or selected."""
+
+    spec: WorkloadEntry
+    labels: Mapping[str, str]
+    namespace: str
+
+    @property
+    def more(self) -> dict[str, Any]:
+        return {"labels": self.labels, "namespace": self.namespace}
+
+
+def _workloads(
+    document: Document[ServiceEntry], entries: Iterable[Document[WorkloadEntry]], problems: list[Problem]
+) -> list[_Workload]:
+    """Its endpoints, or the WorkloadEntries of its namespace that it selects. Those that it cannot have are left out, and said."""
     spec = document.spec
-    found = [
-        workload_endpoint(each, spec.ports, where, labels=each.labels, namespace=document.namespace) for each in spec.endpoints
-    ]
-    if spec.workload_selector is not None:
-        for entry in entries:
-            labels = workload_labels(entry)
-            if entry.namespace == document.namespace and entry.spec.address and selects(spec.workload_selector.labels, labels):
-                found.append(workload_endpoint(entry.spec, spec.ports, where, labels=labels, namespace=entry.namespace))
-    return [_service(document, host, tuple(found)) for host in spec.hosts]
+    if spec.workload_selector is None:
+        return [_Workload(each, each.labels, document.namespace) for each in spec.endpoints if each.address]
+    found: list[_Workload] = []
+    for entry in entries:
+        labels, address = workload_labels(entry), entry.spec.address
+        if entry.namespace != document.namespace or not address or not selects(spec.workload_selector.labels, labels):
+            continue
+        path = f"resolution {spec.resolution.value} of {subject_of(document)}"
+        if spec.resolution is Resolution.STATIC and not entry.spec.is_unix and not is_ip(address):
+            text = f"{address} is a name, and {path} takes addresses only; write an IP, or resolution DNS there"
+            problems.append(left_out(subject_of(entry), "spec.address", "NotAnAddress", text))
+        elif spec.resolution is not Resolution.STATIC and entry.spec.is_unix:
+            text = f"a unix socket is nothing to look up, and {path} does; write resolution STATIC there"
+            problems.append(left_out(subject_of(entry), "spec.address", "NotAName", text))
+        elif found and spec.resolution is Resolution.DNS_ROUND_ROBIN:
+            text = (
+                f"{path} takes one workload, which is {found[0].spec.address}; narrow its selector, or write resolution DNS there"
+            )
+            problems.append(left_out(subject_of(entry), "spec.address", "OneEndpointOnly", text))
+        else:
+            found.append(_Workload(entry.spec, labels, entry.namespace))
+    return found
 
 
 def _service(document: Document[ServiceEntry], host: str, endpoints: tuple[Endpoint, ...]) -> Service:
@@ -88,7 +128,7 @@ def _service(document: Document[ServiceEntry], host: str, endpoints: tuple[Endpo
     return Service(
         hostname=host.lower(),
         namespace=document.namespace,
-        ports=tuple(Port(port.number, port.name, port.protocol) for port in spec.ports),
+        ports=tuple(Port(port.number, port.name, port.protocol, _target(port, spec.resolution)) for port in spec.ports),
         endpoints=endpoints,
         addresses=spec.addresses,
         labels=tuple(sorted(document.metadata.labels.items())),
@@ -99,13 +139,23 @@ def _service(document: Document[ServiceEntry], host: str, endpoints: tuple[Endpo
     )
 
 
-def _dns(document: Document[ServiceEntry], where: Where) -> list[DnsService]:
+def _target(port: ServicePort, resolution: Resolution) -> int:
+    """Where listed endpoints listen, they say themselves."""
+    return port.target_port if resolution in (Resolution.NONE, Resolution.DYNAMIC_DNS) and port.target_port != port.number else 0
+
+
+def _dns(
+    document: Document[ServiceEntry], entries: Iterable[Document[WorkloadEntry]], where: Where, problems: list[Problem]
+) -> list[DnsService]:
     """Every endpoint is a name (or an address, which resolves to itself); without endpoints the host itself is (FIELD d7)."""
     spec = document.spec
+    workloads = _workloads(document, entries, problems)
     found = []
     for host in spec.hosts:
-        entries = spec.endpoints or (WorkloadEntry(address=host.lower()),)
-        made = [workload_endpoint(each, spec.ports, where, labels=each.labels, namespace=document.namespace) for each in entries]
+        chosen = workloads
+        if not spec.endpoints and spec.workload_selector is None:
+            chosen = [_Workload(WorkloadEntry(address=host.lower()), {}, document.namespace)]
+        made = [workload_endpoint(each.spec, spec.ports, where, **each.more) for each in chosen]
         targets = tuple(DnsTarget(each.address, endpoint=msgspec.structs.replace(each, address="")) for each in made)
         found.append(DnsService(_service(document, host, ()), targets))
     return found

@@ -371,8 +371,8 @@ class Dialer:
 
 
 def _socket(address: str, port: int) -> tuple[socket.socket, str | tuple[str, int]]:
-    if address.startswith("/"):
-        return socket.socket(socket.AF_UNIX, _NON_BLOCKING), address
+    if address[0] in "/@":
+        return socket.socket(socket.AF_UNIX, _NON_BLOCKING), address.replace("@", "\0", 1) if address[0] == "@" else address
     sock = socket.socket(socket.AF_INET6 if ":" in address else socket.AF_INET, _NON_BLOCKING)
     sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
     return sock, (address, port)

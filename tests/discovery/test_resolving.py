@@ -2,7 +2,7 @@
 
 import pytest
 
-from discovery.model import Endpoint, Locality, Port, Service
+from discovery.model import Endpoint, Locality, Port, Resolution, Service
 from discovery.resolving import (
     Answer,
     DnsService,
@@ -35,6 +35,21 @@ def test_every_address_of_a_and_aaaa_is_an_endpoint():
     assert {(endpoint.ports, endpoint.locality, endpoint.weight) for endpoint in endpoints} == {
         ((("http", 8080),), Locality("r"), 3)
     }
+
+
+def test_one_at_a_time_is_the_address_answered_first_and_ipv6_only_without_ipv4():
+    template = Endpoint("", (("http", 8080),))
+    service = DnsService(Service("x", ports=PORTS, resolution=Resolution.DNS_ROUND_ROBIN), (DnsTarget("a", endpoint=template),))
+
+    def chosen(v4, v6):
+        return resolve(service, {Question("a", "A"): v4, Question("a", "AAAA"): v6}, BOTH).endpoints
+
+    rotated = Answer(("10.0.0.1", "10.0.0.2"), first="10.0.0.2")
+    assert chosen(rotated, Answer(("fd00::1",))) == (Endpoint("10.0.0.2", (("http", 8080),)),)
+    assert [each.address for each in chosen(Answer(), Answer(("fd00::1",)))] == ["fd00::1"]
+    assert chosen(Answer(), Answer()) == ()
+    literal = DnsService(service.service, (DnsTarget("192.0.2.1", endpoint=template),))
+    assert [each.address for each in resolve(literal, {}, BOTH).endpoints] == ["192.0.2.1"]
 
 
 def test_literals_pass_through_unasked_and_the_templates_own_endpoints_stay():

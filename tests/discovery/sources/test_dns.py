@@ -1,13 +1,14 @@
 """The dns source against a real nameserver on 127.0.0.1."""
 
 import dns.rcode
+import msgspec
 import pytest
 import trio
 import trio.testing
 from conformance import check_source
 from zone import Zone
 
-from discovery.model import Endpoint, Service
+from discovery.model import Endpoint, Resolution, Service
 from discovery.resolving import DnsService, DnsTarget, Nameservers, Question, of_host
 from discovery.source import SourceLost
 from discovery.sources.dns import DnsSource
@@ -67,6 +68,21 @@ async def test_names_wanted_later_are_said_when_resolved_and_unwanted_ones_are_r
         (upsert,) = [update for update in said if isinstance(update, Upsert)]
         assert addresses(upsert.service) == ["10.0.0.3"]
         assert set(source.answers()) == {Question("b.test", "A"), Question("b.test", "AAAA")}
+    nursery.cancel_scope.cancel()
+
+
+@pytest.mark.slow
+async def test_one_at_a_time_follows_the_address_that_the_nameserver_puts_first(nursery):
+    zone = Zone({("a.test", "A"): ["10.0.0.2", "10.0.0.1"]}, ttl=1)
+    service = of_host("a.test")
+    logical = msgspec.structs.replace(
+        service, service=msgspec.structs.replace(service.service, resolution=Resolution.DNS_ROUND_ROBIN)
+    )
+    source, _ = await source_of(nursery, zone, logical, kinds=("A",))
+    async with source.watch() as updates:
+        assert addresses((await updates.receive()).services[0]) == ["10.0.0.2"]
+        zone.records[("a.test", "A")] = ["10.0.0.1", "10.0.0.2"]
+        assert addresses((await updates.receive()).service) == ["10.0.0.1"]
     nursery.cancel_scope.cancel()
 
 

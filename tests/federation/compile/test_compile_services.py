@@ -94,6 +94,51 @@ def test_dns_entries_are_described_for_the_source_that_resolves() -> None:
     ]
 
 
+WORKLOAD = """
+apiVersion: networking.istio.io/v1
+kind: WorkloadEntry
+metadata: {name: %s, namespace: shop, labels: {app: api}}
+spec: {address: '%s', ports: {http: 9000}}
+"""
+SELECTED = "resolution: %s\nworkloadSelector: {labels: {app: api}}"
+
+
+def test_names_are_selected_too() -> None:
+    several = [
+        WORKLOAD % ("a", "a.example.net"),
+        WORKLOAD % ("b", "10.0.0.2"),
+        (WORKLOAD % ("c", "unix:///run/c")).replace(", ports: {http: 9000}", ""),
+    ]
+    found = made(entry(SELECTED % "DNS"), *several)
+    (service,) = found.dns
+    assert [(each.name, each.endpoint.port("http")) for each in service.targets] == [("a.example.net", 9000), ("10.0.0.2", 9000)]
+    assert [(each.subject.name, each.reason) for each in found.problems] == [("c", "NotAName")]
+
+
+def test_a_static_entry_does_not_get_a_name_that_a_worker_would_have_to_look_up() -> None:
+    found = made(entry(SELECTED % "STATIC"), WORKLOAD % ("a", "a.example.net"), WORKLOAD % ("b", "10.0.0.2"))
+    assert [each.address for each in found.static[0].endpoints] == ["10.0.0.2"]
+    assert [(each.subject.name, each.reason) for each in found.problems] == [("a", "NotAnAddress")]
+
+
+def test_one_at_a_time_takes_one_workload() -> None:
+    found = made(entry(SELECTED % "DNS_ROUND_ROBIN"), WORKLOAD % ("a", "a.example.net"), WORKLOAD % ("b", "b.example.net"))
+    assert [each.name for each in found.dns[0].targets] == ["a.example.net"]
+    assert found.dns[0].service.resolution is Resolution.DNS_ROUND_ROBIN
+    assert [(each.subject.name, each.reason) for each in found.problems] == [("b", "OneEndpointOnly")]
+
+
+def test_what_nobody_lists_keeps_its_target_port() -> None:
+    (none,) = made(entry("resolution: NONE\naddresses: [10.1.0.0/16]")).static
+    assert (none.resolution, none.endpoints, none.addresses) == (Resolution.NONE, (), ("10.1.0.0/16",))
+    assert [(port.number, port.target) for port in none.ports] == [(80, 8080), (81, 0)]
+    (dynamic,) = made(entry("resolution: DYNAMIC_DNS").replace("API.example.com", "'*.example.com'")).static
+    assert (dynamic.hostname, dynamic.resolution) == ("*.example.com", Resolution.DYNAMIC_DNS)
+    (static,) = made(entry("resolution: STATIC\nendpoints: [{address: 10.0.0.1}, {network: far}]")).static
+    assert [port.target for port in static.ports] == [0, 0]
+    assert len(static.endpoints) == 1
+
+
 def test_dns_services_of_the_node() -> None:
     node = (NODE % "fedgate").rstrip().removesuffix("}") + (
         ", sources: [{name: legacy, dns: {services: [{host: Billing.corp, srv: _billing._tcp.corp.example}, {host: plain.corp}]}}]}"

@@ -45,10 +45,23 @@ def test_dns_and_selected_and_unix():
 @pytest.mark.parametrize(
     ("body", "path", "part"),
     [
-        (f"hosts: [a.b]\n{PORTS}", "resolution", "`NONE` is not supported yet"),
-        (f"hosts: [a.b]\nresolution: NONE\n{PORTS}", "resolution", "`NONE` is not supported yet"),
-        (f"hosts: [a.b]\nresolution: DNS_ROUND_ROBIN\n{PORTS}", "resolution", "`DNS_ROUND_ROBIN` is not supported yet"),
-        (f"hosts: ['*.b']\nresolution: DYNAMIC_DNS\n{PORTS}", "resolution", "`DYNAMIC_DNS` is not supported yet"),
+        (f"hosts: [a.b]\nresolution: LOGICAL\n{PORTS}", "resolution", "must be one of STATIC, DNS"),
+        (f"hosts: [a.b]\nresolution: NONE\n{PORTS}\nendpoints: [{{address: 10.0.0.1}}]", "endpoints", "nothing to list"),
+        (f"hosts: ['*.b']\nresolution: DYNAMIC_DNS\n{PORTS}\nendpoints: [{{address: 10.0.0.1}}]", "endpoints", "nothing to list"),
+        (f"hosts: ['*.b']\nresolution: DYNAMIC_DNS\n{PORTS}\naddresses: [10.0.0.1]", "addresses", "addresses mean nothing"),
+        (f"hosts: [a.b]\nresolution: DYNAMIC_DNS\n{PORTS}", "hosts[0]", "is a full name"),
+        (f"hosts: ['*.b']\nresolution: DNS_ROUND_ROBIN\n{PORTS}", "hosts[0]", "cannot be resolved"),
+        (
+            f"hosts: [a.b]\nresolution: DNS_ROUND_ROBIN\n{PORTS}\nendpoints: [{{address: a.c}}, {{address: b.c}}]",
+            "endpoints",
+            "there are 2",
+        ),
+        (f"hosts: [a.b]\nresolution: DNS_ROUND_ROBIN\n{PORTS}\naddresses: [10.0.0.0/8]", "addresses[0]", "only for NONE/STATIC"),
+        (
+            "hosts: ['*.b']\nresolution: DYNAMIC_DNS\nports: [{number: 1, name: a, protocol: TCP}]",
+            "ports[0].protocol",
+            "says no name",
+        ),
         (f"resolution: DNS\n{PORTS}", "hosts", "is required"),
         (f"hosts: []\nresolution: DNS\n{PORTS}", "hosts", "1 to 256"),
         (f"hosts: ['*']\nresolution: STATIC\n{PORTS}\nendpoints: [{{address: 10.0.0.1}}]", "hosts[0]", "every host"),
@@ -65,13 +78,13 @@ def test_dns_and_selected_and_unix():
         (f"hosts: [a.b]\nresolution: DNS\n{PORTS}\nendpoints: [{{address: 'a b'}}]", "endpoints[0].address", "no host"),
         (f"{STATIC}endpoints: [{{address: a.example}}]", "endpoints[0].address", "resolution DNS"),
         (f"{STATIC}endpoints: [{{}}]", "endpoints[0].address", "is empty"),
-        (f"{STATIC}endpoints: [{{network: n}}]", "endpoints[0].address", "not supported yet"),
         (f"{STATIC}endpoints: [{{address: 10.0.0.1, ports: {{htp: 1}}}}]", "endpoints[0].ports.htp", "has no port `htp`"),
         (f"{STATIC}endpoints: [{{address: 10.0.0.1, ports: {{http: 0}}}}]", "endpoints[0].ports.http", "1..65535"),
         (f"{STATIC}endpoints: [{{address: 10.0.0.1, weight: -1}}]", "endpoints[0].weight", "0 or more"),
         (f"{STATIC}endpoints: [{{address: 10.0.0.1, locality: a//b}}]", "endpoints[0].locality", "empty part"),
         (f"{STATIC}endpoints: [{{address: 'unix://a'}}]", "endpoints[0].address", "absolute path"),
-        (f"{STATIC}endpoints: [{{address: 'unix://@a'}}]", "endpoints[0].address", "abstract unix socket is not supported yet"),
+        (f"{STATIC}endpoints: [{{address: 'unix://@'}}]", "endpoints[0].address", "unix://@name"),
+        (f"{STATIC}endpoints: [{{address: 'unix:///{'a' * 107}'}}]", "endpoints[0].address", "107 bytes"),
         (f"{STATIC}endpoints: [{{address: 'unix:///a', ports: {{http: 1}}}}]", "endpoints[0].ports", "has no ports"),
         (
             f"{STATIC}endpoints: [{{address: 10.0.0.1}}]\nworkloadSelector: {{labels: {{a: b}}}}",
@@ -116,7 +129,21 @@ def test_too_many_endpoints_and_hosts():
     assert_one_error("ServiceEntry", f"hosts: [{hosts}]\nresolution: DNS\n{PORTS}", "spec.hosts", "this one 257")
 
 
+def test_other_resolutions():
+    assert spec("ServiceEntry", f"hosts: [a.example]\n{PORTS}").resolution is Resolution.NONE
+    none = spec("ServiceEntry", f"hosts: ['*.a.example']\nresolution: NONE\naddresses: [10.1.0.0/16]\n{PORTS}")
+    assert none.addresses == ("10.1.0.0/16",)
+    assert spec("ServiceEntry", f"hosts: ['*.a.example']\nresolution: DYNAMIC_DNS\n{PORTS}").resolution is Resolution.DYNAMIC_DNS
+    one = spec("ServiceEntry", f"hosts: [a.example]\nresolution: DNS_ROUND_ROBIN\n{PORTS}\nendpoints: [{{address: b.example}}]")
+    assert one.endpoints[0].address == "b.example"
+    assert spec("ServiceEntry", f"{STATIC}endpoints: [{{address: 'unix://@a'}}]").endpoints[0].is_unix
+
+
 def test_warnings():
+    tcp = "hosts: [a.b]\nports: [{number: 9000, name: tcp, protocol: TCP}]"
+    assert "port 9000 of every address" in str(warnings("ServiceEntry", tcp))
+    assert "a Peer brings" in str(warnings("ServiceEntry", f"{STATIC}endpoints: [{{network: n}}]"))
+    assert "nothing to list" in str(warnings("ServiceEntry", f"hosts: [a.b]\n{PORTS}\nworkloadSelector: {{labels: {{a: b}}}}"))
     assert "503" in str(warnings("ServiceEntry", STATIC))
     assert "nothing can be routed" in str(warnings("ServiceEntry", "hosts: [a.b]\nresolution: DNS"))
     assert "every WorkloadEntry" in str(warnings("ServiceEntry", f"{STATIC}workloadSelector: {{}}"))
