@@ -92,6 +92,11 @@ class DocumentSource(Protocol):
         ...
 
     @property
+    def shows(self) -> bool:
+        """Whether anybody sees what `report` is told. Else it need not be called."""
+        ...
+
+    @property
     def documents(self) -> Watchable[Documents]: ...
 
     async def run(self, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:

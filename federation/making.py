@@ -18,14 +18,16 @@ import trio
 from discovery.model import Service
 from federation.compile.credentials import FileContent, Identity
 from federation.compile.incremental import recompiling
-from federation.compile.inputs import Inputs
+from federation.compile.inputs import NO_VIPS, Inputs
 from federation.compile.services import subject_of
 from federation.compile.status import Problem, left_out
 from federation.compile.whole import Compiled, compiling
+from federation.resources import node as nodes
+from federation.resources.checks import is_ip
 from federation.resources.document import Document
-from federation.resources.node import Node
 from federation.resources.resources import Resources
 from federation.verdicts import Checks, recompose
+from federation.vips import Assigned
 from gateway.snapshot import Backend, Snapshot
 from gateway.verdicts import AddressState, Verdicts
 
@@ -52,15 +54,15 @@ async def sliced(steps: Generator[None, None, T], clock: Callable[[], float] = t
 class Setup:
     """Everything but the catalog that compile works from."""
 
-    node: Document[Node]
+    node: Document[nodes.Node]
     resources: Resources = field(default_factory=Resources)
     described: tuple[Problem, ...] = ()
     identity: Identity | None = None
     bundles: Mapping[str, str] = field(default_factory=dict)
     files: Mapping[str, FileContent] = field(default_factory=dict)
 
-    def inputs(self, services: Mapping[str, Service], now: datetime) -> Inputs:
-        return Inputs(self.node, now, self.resources, services, self.identity, self.bundles, self.files)
+    def inputs(self, services: Mapping[str, Service], now: datetime, assigned: Assigned) -> Inputs:
+        return Inputs(self.node, now, self.resources, services, self.identity, self.bundles, self.files, assigned)
 
 
 async def make(
@@ -70,9 +72,11 @@ async def make(
     services: Mapping[str, Service],
     touched: Iterable[str],
     now: datetime,
+    assigned: Assigned = NO_VIPS,
 ) -> Compiled:
-    """What setup and services come to. before: the Setup of `previous`; while it is the same, only what `touched` reaches is made again."""
-    inputs = setup.inputs(services, now)
+    """What setup and services come to. before: the Setup of `previous`; while it is the same, only what `touched` reaches is made again.
+    assigned: virtual addresses; a service whose addresses are others is among `touched`."""
+    inputs = setup.inputs(services, now, assigned)
     if previous is not None and before is setup:
         return await sliced(recompiling(previous, inputs, touched))
     return await sliced(compiling(inputs, setup.described, previous.snapshot if previous else None))
@@ -104,11 +108,18 @@ def with_verdicts(
     return Verdicts(endpoints=made_verdicts.endpoints, addresses=dict(addresses), evacuated=previous.evacuated)
 
 
-def node_of(resources: Resources, running: Document[Node]) -> tuple[Document[Node], tuple[Problem, ...]]:
+def own_addresses(node: nodes.Node) -> frozenset[str]:
+    """What the Node says this gateway itself is reached at; names are passed over."""
+    listen, advertised = node.listen, node.advertise.east_west
+    named = [listen.admin, listen.health, listen.east_west, listen.http, listen.dns, *([advertised] if advertised else [])]
+    return frozenset(address.host for address in named if is_ip(address.host))
+
+
+def node_of(resources: Resources, running: Document[nodes.Node]) -> tuple[Document[nodes.Node], tuple[Problem, ...]]:
     """The Node that this gateway is: the one of its name, and what of it cannot change while it runs. Without one the last stands."""
     named = [each for each in resources.nodes if (each.namespace, each.name) == (running.namespace, running.name)]
     node = named[0] if named else running
-    fixed = ("cluster", "trust_domain", "state_dir", "workers")
+    fixed = ("cluster", "trust_domain", "state_dir", "workers", "shared")
     different = [name for name in fixed if getattr(node.spec, name) != getattr(running.spec, name)]
     if not different:
         return node, ()

@@ -10,51 +10,52 @@ A document that breaks keeps its last good version; a round that fails by a faul
 
 from __future__ import annotations
 
-import random
+import posixpath
 import socket
 import time
-from collections.abc import Awaitable, Callable, Mapping, Sequence
-from dataclasses import dataclass
-from datetime import UTC, datetime
-from typing import Any, Protocol
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 import structlog
 import trio
 
 from discovery.catalog import Catalog
-from discovery.document import DocumentSource, Origin, Outcome
+from discovery.document import DocumentSource
 from discovery.feed import CatalogFeed
 from discovery.model import Service, ShardKey
 from discovery.resolving import DnsService
-from discovery.source import Follower, Source, SourceStatus
+from discovery.source import Follower, SourceStatus
 from discovery.supervise import describe
 from discovery.update import Reset
 from discovery.watch import Watchable
 from federation.compile.credentials import Identity
-from federation.compile.inputs import files_named
+from federation.compile.inputs import NO_VIPS, files_named
 from federation.compile.services import describing
 from federation.compile.status import Problem as Finding
 from federation.compile.status import Status, Subject
 from federation.compile.whole import Compiled
 from federation.health import HealthChecker
 from federation.joining import Offering, bundles_of, export_terms, peer_terms
-from federation.making import Setup, changed_backends, make, node_of, sliced, with_verdicts
+from federation.making import Setup, changed_backends, make, node_of, own_addresses, sliced, with_verdicts
 from federation.material import FileMaterial
-from federation.peering.dial import connect
-from federation.peering.link import PEER, Dial, Lookup
-from federation.peering.names import system_lookup
+from federation.outcomes import outcomes
+from federation.peering.link import PEER
 from federation.peering.status import PeerStatus
 from federation.peers import Peers, hello_of
-from federation.probe import Target, probe
+from federation.places import Place, Places
+from federation.publish.publication import PublisherStatus
+from federation.publishing import Publishing, outlets
 from federation.reading import Reader, Reading
+from federation.registries import Registries, registries
 from federation.remembered import Remembered, Shard
 from federation.resources.document import Document
 from federation.resources.node import Node
 from federation.resources.resources import Problem
-from federation.trust.authority import Issued
+from federation.surroundings import Factories, Surroundings, Trust
 from federation.verdicts import Checks
+from federation.vip_keeper import VipKeeper
+from federation.vips import Assigned, Ranges
 from gateway.engine import Confirmed, Report
-from gateway.native.tls import ClientTls
 from gateway.secret import Secrets
 from gateway.snapshot import Snapshot
 from gateway.verdicts import Verdicts
@@ -66,38 +67,6 @@ STATIC, DNS = "static", "dns"
 NOTHING = Remembered()
 
 _log = structlog.get_logger("plane")
-
-
-class Trust(Protocol):
-    """Who this gateway is: federation.trust.keeper."""
-
-    credential: Watchable[Issued | None]
-    bundle: Watchable[str]
-
-    async def run(self, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None: ...
-
-
-MakeStatic = Callable[[str, str, Watchable[tuple[Service, ...]]], Source]
-MakeDns = Callable[[str, str, Watchable[tuple[DnsService, ...]]], Source]
-
-
-@dataclass(frozen=True)
-class Factories:
-    """Sources that the plane feeds itself: (name, cluster, what to serve) → Source. Handed in, because this room imports no registry."""
-
-    static: MakeStatic
-    dns: MakeDns | None = None
-
-
-@dataclass(frozen=True)
-class Surroundings:
-    """What the plane takes from the world. wall: UTC. check: one active health check."""
-
-    wall: Callable[[], datetime] = lambda: datetime.now(UTC)
-    rng: Callable[[], float] = random.random
-    lookup: Lookup = system_lookup
-    dial: Dial = connect
-    check: Callable[[Target, ClientTls | None], Awaitable[None]] = probe
 
 
 class Plane:
@@ -114,8 +83,9 @@ class Plane:
         *,
         surroundings: Surroundings | None = None,
         remembered: Remembered = NOTHING,
+        vips: VipKeeper | None = None,
     ) -> None:
-        """remembered: that of an earlier process."""
+        """remembered: that of an earlier process. vips: who gives services their virtual addresses; the plane runs it."""
         self.snapshots: Watchable[Snapshot] = Watchable(Snapshot())
         self.verdicts: Watchable[Verdicts] = Watchable(Verdicts())
         self.secrets: Watchable[Secrets] = Watchable({})
@@ -123,9 +93,11 @@ class Plane:
         self.compiled: Compiled | None = None
         self.reading: Reading | None = None
         self.fault = ""
-        self._node, self._documents, self._trust = node, tuple(documents), trust
+        self._node, self._trust, self._vips = node, trust, vips
         self._around = around = surroundings or Surroundings()
         cluster = node.spec.cluster
+        self._places = Places(documents, factories.documents, rng=around.rng)
+        self._publishing = Publishing(factories.publisher, rng=around.rng)
         self._feed, self._files, self._reader = CatalogFeed(cluster), FileMaterial(), Reader()
         self._reader.remember(remembered.documents)
         self._recalled = {shard.key for shard in remembered.shards}
@@ -138,6 +110,7 @@ class Plane:
         if factories.dns is not None:
             sources.append(factories.dns(DNS, cluster, self._dns))
         self._followers = [Follower(source, self._feed, clock=time.time, rng=around.rng) for source in sources]
+        self._registries = Registries(self._feed, factories.registry, cluster, rng=around.rng)
         self._peers = Peers(
             self._feed,
             hello=hello_of(node),
@@ -181,7 +154,16 @@ class Plane:
 
     def sources(self) -> tuple[SourceStatus, ...]:
         """This cluster's sources, then the peers as sources."""
-        return (*(follower.status.value for follower in self._followers), *self._peers.sources())
+        own = (follower.status.value for follower in self._followers)
+        return (*own, *self._registries.statuses(), *self._peers.sources())
+
+    def publishers(self) -> tuple[PublisherStatus, ...]:
+        """What `spec.publish` asks for."""
+        return self._publishing.statuses()
+
+    async def leave(self) -> None:
+        """Take back what was written to registries, for good: this gateway is taken out of service. Failures are logged."""
+        await self._publishing.leave()
 
     def peers(self) -> tuple[PeerStatus, ...]:
         """Every Peer document, by name, both directions in one."""
@@ -189,8 +171,7 @@ class Plane:
 
     def reload(self) -> None:
         """Read every document and file again now. Never blocks."""
-        for source in self._documents:
-            source.reload()
+        self._places.reload()
         self._files.reload()
 
     def report(self, report: Report) -> None:
@@ -209,14 +190,18 @@ class Plane:
         leaves what it published."""
         async with trio.open_nursery() as nursery:
             await nursery.start(self._trust.run)
-            for source in self._documents:
-                await nursery.start(source.run)
+            await nursery.start(self._places.run)
             for follower in self._followers:
                 nursery.start_soon(follower.run)
+            nursery.start_soon(self._registries.run)
+            nursery.start_soon(self._publishing.run)
             nursery.start_soon(self._peers.run)
             nursery.start_soon(self._files.run)
             nursery.start_soon(self._follow_catalog)
-            slots: list[tuple[Watchable[Any], str]] = [(source.documents, "documents") for source in self._documents]
+            slots: list[tuple[Watchable[Any], str]] = [(self._places.changed, "documents")]
+            if self._vips is not None:
+                nursery.start_soon(self._vips.run)
+                slots.append((self._vips.assigned, "vips"))
             slots += [(self._files.contents, "setup"), (self._trust.credential, "setup"), (self._trust.bundle, "setup")]
             slots += [(self._peers.addresses, "verdicts"), (self._health.results, "verdicts")]
             nursery.start_soon(self._health.run, self.snapshots)
@@ -271,14 +256,28 @@ class Plane:
     # ------------------------------------------------------------------------------------------------------ taking in
 
     async def _take_documents(self) -> None:
-        self.reading = reading = await sliced(self._reader.read([source.documents.value for source in self._documents]))
+        self.reading = reading = await sliced(self._reader.read(self._places.documents()))
         self._node, problems = node_of(reading.resources, self._node)
+        self._want(self._node)
         found = await sliced(describing(reading.resources, self._node))
         self._described = (*problems, *found.problems)
         self._static.set(found.static)
         self._dns.set(found.dns)
         self._files.want(files_named(reading.resources))
         await self._settled(found.static)
+
+    def _want(self, node: Document[Node]) -> None:
+        """What the Node asks to be read and written."""
+        folder = posixpath.dirname(node.origin.file)
+        self._places.want([Place(written, folder, node.spec.cluster) for written in node.spec.resources])
+        self._registries.want(registries(node.spec, folder))
+        self._publishing.want(outlets(node.spec, node.name, folder))
+        if self._vips is not None:
+            self._vips.configure(Ranges.parse(node.spec.vips.range, node.spec.vips.range6), own_addresses(node.spec))
+        known = {STATIC, DNS, PEER, *(key.source for key in self._registries.keys)}
+        for key in [key for key in self._recalled if key.source not in known]:
+            self._recalled.discard(key)  # it was taken out of the Node while no process ran
+            self._feed.drop(key)
 
     def _take_setup(self) -> None:
         if self.reading is None:
@@ -311,7 +310,8 @@ class Plane:
                     return
 
     def _all_spoke(self) -> bool:
-        return all(follower.key in self.catalog.shards for follower in self._followers)
+        keys = (*(follower.key for follower in self._followers), *self._registries.keys)
+        return self._places.ready and all(key in self.catalog.shards for key in keys)
 
     # ------------------------------------------------------------------------------------------------------ publishing
 
@@ -320,10 +320,12 @@ class Plane:
         if setup is None:
             return
         touched, self._touched = self._touched, set()
+        if self._vips is not None:
+            touched |= self._vips.want(services, touched)
         before, self._checks = self._checks, self._health.results.value
         previous = self.compiled
         if touched or self._made_from is not setup:
-            self.compiled = await make(previous, self._made_from, setup, services, touched, self._around.wall())
+            self.compiled = await make(previous, self._made_from, setup, services, touched, self._around.wall(), self._assigned)
             self._made_from = setup
         made = self.compiled
         assert made is not None
@@ -339,7 +341,16 @@ class Plane:
         self.verdicts.set(verdicts)
         if made.snapshot != self.snapshots.value or not self.snapshots.value.parts:
             self.snapshots.set(made.snapshot)
-        self._offering.offer(services, verdicts, touched | {name.rpartition("|")[2] for name in backends})
+        touched |= {name.rpartition("|")[2] for name in backends}
+        self._offering.offer(services, verdicts, touched)
+        self._publishing.offer(
+            self.catalog,
+            verdicts,
+            touched,
+            addresses=self._assigned.addresses,
+            backends=made.backends_of,
+            cluster_domain=self._node.spec.cluster_domain,
+        )
         if made is not previous:
             self._tell(made)
 
@@ -348,15 +359,13 @@ class Plane:
         every = frozenset((*self.problems, *made.findings))
         for each in sorted(every - self._said, key=str):
             _log.warning("document.problem", problem=str(each))
-        if every == self._said:
-            return
         self._said = every
-        outcomes: dict[Origin, Outcome] = {}
-        for problem in self.problems:
-            messages = outcomes[problem.origin].messages if problem.origin in outcomes else ()
-            outcomes[problem.origin] = Outcome(False, (*messages, problem.message))
-        for source in self._documents:
-            source.report(outcomes)
+        if self._places.shown and self.reading is not None:
+            self._places.report(outcomes(self.reading, made.statuses))
+
+    @property
+    def _assigned(self) -> Assigned:
+        return self._vips.assigned.value if self._vips is not None else NO_VIPS
 
     def __repr__(self) -> str:
         return f"<Plane {self._node.name} {self.snapshots.value!r}>"

@@ -79,17 +79,14 @@ class Reader:
 
 
 def _unreadable(now: Iterable[Judged], before: Mapping[Key, Judged], errors: Iterable[DocumentError]) -> list[Judged]:
-    """Last good documents that are not here now, from files (or below folders) that cannot be read: their source knows them only
-    if it read them itself, in this process."""
+    """Last good documents that are not here now, from files (or below folders, or of a whole place such as `consul`) that cannot be read:
+    their source knows them only if it read them itself, in this process."""
     broken = {error.origin.file for error in errors}
     if not broken:
         return []
     here = {_key(judged) for judged in now}
-    return [
-        judged
-        for key, judged in before.items()
-        if key not in here and any(f"{judged.raw.origin.file}/".startswith(f"{file}/") for file in broken)
-    ]
+    below = tuple(f"{file}{mark}" for file in broken for mark in "/:")
+    return [judged for key, judged in before.items() if key not in here and f"{judged.raw.origin.file}/".startswith(below)]
 
 
 def _assembled(verdicts: Iterable[Judged], before: Mapping[Key, Judged]) -> tuple[Reading, dict[Key, Judged]]:

@@ -112,6 +112,7 @@ class FileDocuments:
     """The DocumentSource of the paths given to `-c`."""
 
     name = "file"
+    shows = False
 
     def __init__(self, paths: Sequence[str | Path], *, every: float = LOOK_EVERY) -> None:
         self.documents: Watchable[Documents] = Watchable(Documents())

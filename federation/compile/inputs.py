@@ -16,7 +16,9 @@ from federation.resources.document import Document
 from federation.resources.message import Message
 from federation.resources.node import Defaults, Node
 from federation.resources.resources import Resources
+from federation.vips import Assigned
 
+NO_VIPS = Assigned()
 _FILE_FIELDS = ("server_certificate", "client_certificate", "private_key", "ca_certificates", "ca_crl")
 _FILE_LISTS = ("tls_certificates",)  # of messages that have such fields
 
@@ -24,7 +26,8 @@ _FILE_LISTS = ("tls_certificates",)  # of messages that have such fields
 @dataclass(frozen=True)
 class Inputs:
     """resources: the documents. services: the merged catalog by hostname. identity: who this gateway is, None without one (then
-    no east-west). bundles: trust domain → PEM roots of the peers. files: what `files_named` asked for. now: for expiry only."""
+    no east-west). bundles: trust domain → PEM roots of the peers. files: what `files_named` asked for. now: for expiry only. assigned: the
+    services' virtual addresses."""
 
     node: Document[Node]
     now: datetime
@@ -33,6 +36,7 @@ class Inputs:
     identity: Identity | None = None
     bundles: Mapping[str, str] = field(default_factory=dict)
     files: Mapping[str, FileContent] = field(default_factory=dict)
+    assigned: Assigned = NO_VIPS
 
     @property
     def fedgate(self) -> bool:

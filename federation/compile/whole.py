@@ -70,6 +70,11 @@ class Compiled:
         ]
         return statuses([subject_of(node), *(subject_of(each) for each in documents)], self.findings)
 
+    def backends_of(self, hostname: str) -> list[str]:
+        """Names of the backends of a hostname of the catalog."""
+        parts = self.hosts.get(hostname)
+        return [part.name for part in parts.parts if isinstance(part, Backend)] if parts is not None else []
+
     def subset_labels(self, backend: Backend) -> frozenset[tuple[str, str]]:
         """The labels that tell this backend's workloads from the others of its service."""
         rule = self.setting.scope.rule(backend.host, backend.namespace) if backend.subset else None

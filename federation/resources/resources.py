@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Iterator
 
 from discovery.document import Origin
 from federation.resources.destination_rule import DestinationRule
@@ -10,6 +11,7 @@ from federation.resources.document import Document
 from federation.resources.fedgate import Export, Peer, ServicePolicy
 from federation.resources.gateway import Gateway
 from federation.resources.kubernetes import EndpointSlice, Secret, Service
+from federation.resources.message import Message
 from federation.resources.node import Node
 from federation.resources.service_entry import ServiceEntry, WorkloadEntry
 from federation.resources.virtual_service import VirtualService
@@ -53,3 +55,9 @@ class Resources:
     service_policies: tuple[Document[ServicePolicy], ...] = ()
     notes: tuple[Problem, ...] = ()
     problems: tuple[Problem, ...] = ()
+
+    def every(self) -> Iterator[Document[Message]]:
+        """All documents, kind by kind."""
+        for each in dataclasses.fields(self):
+            if each.name not in ("notes", "problems"):
+                yield from getattr(self, each.name)

@@ -17,9 +17,10 @@ from discovery.documents.file import FileDocuments
 from discovery.sources.static import StaticSource
 from discovery.watch import Watchable
 from federation.peering.status import LinkState
-from federation.plane import Factories, Plane
+from federation.plane import Plane
 from federation.resources.document import Document
 from federation.resources.node import Node
+from federation.surroundings import Factories
 from federation.trust.authority import Issued
 from gateway.verdicts import Verdict
 

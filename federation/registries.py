@@ -1,0 +1,110 @@
+"""The registries of this cluster that the Node names: a source and a follower for each, begun, begun anew and ended as the Node changes.
+
+Theory of operation. The desired mapping is `spec.sources[]` by name; a TaskSet keeps a follower running for each. One that changes is
+followed anew, and what it said before stands until its next Reset; the shard of one that was taken out goes. `dns` is not among them: the
+plane feeds the one source of all names to be resolved by itself.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
+
+import structlog
+
+from discovery.feed import CatalogFeed
+from discovery.here import HOSTNAME, Here
+from discovery.model import ShardKey
+from discovery.source import KEEP_FOREVER, Follower, LossPolicy, OnLoss, Source, SourceStatus
+from discovery.supervise import TaskSet, describe
+from discovery.watch import Watchable
+from federation.resources import node as nodes
+
+_log = structlog.get_logger("registries")
+
+
+@dataclass(frozen=True)
+class Registry:
+    """One of the Node's sources, and where this gateway stands. folder: what paths in it are relative to."""
+
+    written: nodes.Source
+    here: Here
+    folder: str = ""
+
+
+MakeRegistry = Callable[[Registry], Source]
+"""Makes the source of one entry; connects nowhere yet. Raises ValueError or OSError when that cannot be."""
+
+
+def registries(node: nodes.Node, folder: str = "") -> dict[str, Registry]:
+    """By name, those that a MakeRegistry makes."""
+    found = {}
+    for written in node.sources:
+        kind = next((kind for kind in written.kinds if kind != "dns"), None)
+        if kind is not None:
+            template = getattr(getattr(written, kind), "hostname", HOSTNAME)
+            here = Here(node.cluster, node.network or node.cluster, node.locality, node.cluster_domain, template)
+            found[written.name] = Registry(written, here, folder)
+    return found
+
+
+class Registries:
+    """`run` it, and tell it what is wanted."""
+
+    def __init__(self, feed: CatalogFeed, make: MakeRegistry | None, cluster: str, *, rng: Callable[[], float]) -> None:
+        self._feed, self._make, self._cluster, self._rng = feed, make, cluster, rng
+        self._wanted: Watchable[Mapping[str, Registry]] = Watchable({})
+        self._followers: dict[str, Follower] = {}
+        self._tasks = TaskSet(self._follow, rng=rng, report=self._failed)
+
+    def want(self, wanted: Mapping[str, Registry]) -> None:
+        """Follow these from now on. Never blocks."""
+        if self._make is not None and wanted != self._wanted.value:
+            self._wanted.set(dict(wanted))
+
+    @property
+    def keys(self) -> Iterable[ShardKey]:
+        """The shards of what is wanted."""
+        return [ShardKey(self._cluster, name) for name in self._wanted.value]
+
+    def statuses(self) -> tuple[SourceStatus, ...]:
+        """In the order of the Node. One that cannot even be made has its error too."""
+        states = self._tasks.states()
+        found = []
+        for name in self._wanted.value:
+            follower = self._followers.get(name)
+            error = states[name].error if name in states else ""
+            found.append(follower.status.value if follower else SourceStatus(ShardKey(self._cluster, name), error=error))
+        return tuple(found)
+
+    async def run(self) -> None:
+        """Until cancelled, which leaves every shard in the catalog."""
+        await self._tasks.run(self._wanted)
+
+    async def _follow(self, name: str, registry: Registry) -> None:
+        assert self._make is not None
+        loss = loss_policy(registry.written.on_loss)
+        follower = Follower(self._make(registry), self._feed, clock=time.time, rng=self._rng, loss=loss)
+        self._followers[name] = follower
+        try:
+            await follower.run()
+        finally:
+            del self._followers[name]
+            if name not in self._wanted.value:
+                self._feed.drop(follower.key)
+
+    def _failed(self, name: str, error: Exception) -> None:
+        _log.error("registry.failed", source=name, error=describe(error), action="it is begun anew; what it said before stands")
+
+    def __repr__(self) -> str:
+        return f"<Registries {', '.join(self._wanted.value)}>"
+
+
+def loss_policy(written: nodes.OnLoss | None) -> LossPolicy:
+    """What `onLoss` says."""
+    if written is None:
+        return KEEP_FOREVER
+    if written.keep is not None:
+        return LossPolicy(OnLoss.EXPIRE, written.keep / 1000)
+    return LossPolicy(OnLoss.DEGRADE, (written.degrade or 0) / 1000)
