@@ -19,9 +19,10 @@ from appliance.messages import Drain, SetLogLevel, Wanted
 from appliance.telemetry.merge import Totals
 from discovery.watch import Watchable
 from gateway.engine import Applied, PriorityMoved, Report, Statistics
+from gateway.faults import validate
 from gateway.native.sockets import Handoff
 from gateway.secret import Secrets
-from gateway.snapshot import Listener, Snapshot, validate
+from gateway.snapshot import Listener, Snapshot
 from gateway.verdicts import Verdicts
 
 log = structlog.get_logger("control")

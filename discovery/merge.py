@@ -19,7 +19,7 @@ from discovery.model import Endpoint, Port, Protocol, Provenance, Resolution, Se
 T = TypeVar("T")
 
 
-class Claim(msgspec.Struct, frozen=True):
+class Claim(msgspec.Struct, frozen=True, gc=False):
     """One source's word on a service."""
 
     key: ShardKey

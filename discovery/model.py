@@ -48,7 +48,7 @@ class Health(enum.Enum):
         return self in (Health.HEALTHY, Health.UNKNOWN, Health.DEGRADED)
 
 
-class Locality(msgspec.Struct, frozen=True, order=True):
+class Locality(msgspec.Struct, frozen=True, order=True, gc=False):
     """region[/zone[/subzone]]. An empty part means "not known"."""
 
     region: str = ""
@@ -69,7 +69,7 @@ class Locality(msgspec.Struct, frozen=True, order=True):
         return "/".join(part for part in (self.region, self.zone, self.subzone) if part)
 
 
-class Port(msgspec.Struct, frozen=True, order=True):
+class Port(msgspec.Struct, frozen=True, order=True, gc=False):
     """A port of a service, as clients name it. `number` is the service's port; an Endpoint says which port it listens on.
 
     target: where it is connected to at addresses that nobody lists (resolution NONE, DYNAMIC_DNS); 0 = `number`."""
@@ -80,7 +80,7 @@ class Port(msgspec.Struct, frozen=True, order=True):
     target: int = 0
 
 
-class Endpoint(msgspec.Struct, frozen=True):
+class Endpoint(msgspec.Struct, frozen=True, gc=False):
     """One address that takes traffic for a service.
 
     address: an IP (v4, v6 without brackets), a DNS name still to be resolved by the data plane never: sources resolve; or an
@@ -127,7 +127,7 @@ class Resolution(enum.Enum):
     NONE = "NONE"
 
 
-class Service(msgspec.Struct, frozen=True):
+class Service(msgspec.Struct, frozen=True, gc=False):
     """What one source says about one service name.
 
     hostname: the federation-wide name, lower case (`reviews.shop.svc.cluster.local`, or a ServiceEntry's host as written).
@@ -158,7 +158,7 @@ class Service(msgspec.Struct, frozen=True):
         return None
 
 
-class ShardKey(msgspec.Struct, frozen=True, order=True):
+class ShardKey(msgspec.Struct, frozen=True, order=True, gc=False):
     """Whose view a shard is: (cluster, source name)."""
 
     cluster: str

@@ -121,7 +121,6 @@ __all__ = [
     "Warmup",
     "canonical",
     "part_name",
-    "validate",
 ]
 
 Part = Node | Listener | VirtualHost | Inbound | Backend | EndpointSet | Name
@@ -130,6 +129,10 @@ Part = Node | Listener | VirtualHost | Inbound | Backend | EndpointSet | Name
 
 _encoder = msgspec.json.Encoder(order="deterministic")
 _MODULUS = 1 << 256
+# How many Snapshots back a Snapshot knows its difference, for readers that skip some, and how many names that may be: past a thousand, a
+# look at all the parts costs no more than sets of names do.
+_PAST = 8
+_FEW = 1000
 
 
 def part_name(part: Part) -> str:
@@ -173,14 +176,16 @@ class Delta(msgspec.Struct, frozen=True):
 class Snapshot:
     """An immutable mapping of part name → part, with a version. Two Snapshots of equal parts have equal versions.
 
-    Unchanged parts are the same objects from one Snapshot to the next, so `is` tells "unchanged".
+    Unchanged parts are the same objects from one Snapshot to the next, so `is` tells "unchanged", and it remembers what it
+    differs in from the last few before it, so that a small change of a large Snapshot is found without looking at all of it.
     """
 
-    __slots__ = ("_sum", "parts")
+    __slots__ = ("_past", "_sum", "parts")
 
     def __init__(self, parts: Mapping[str, Part] | None = None, *, total: int | None = None) -> None:
         self.parts: Mapping[str, Part] = dict(parts or {})
         self._sum = sum(_weight(n, p) for n, p in self.parts.items()) % _MODULUS if total is None else total
+        self._past: tuple[tuple[int, frozenset[str]], ...] = ()  # (an earlier sum, names of the parts that differ since)
 
     @classmethod
     def of(cls, parts: Iterable[Part]) -> Snapshot:
@@ -218,9 +223,11 @@ class Snapshot:
         beside one shallow copy of the mapping."""
         parts = dict(self.parts)
         total = self._sum
+        names: set[str] = set()
         for name in remove:
             old = parts.pop(name, None)
             if old is not None:
+                names.add(name)
                 total -= _weight(name, old)
         for part in update:
             name = part_name(part)
@@ -229,14 +236,37 @@ class Snapshot:
                 continue
             if old is not None:
                 total -= _weight(name, old)
+            names.add(name)
             parts[name] = part
             total += _weight(name, part)
-        return Snapshot(parts, total=total % _MODULUS)
+        result = Snapshot()
+        result.parts, result._sum = parts, total % _MODULUS
+        if len(names) <= _FEW:
+            before = ((self._sum, frozenset[str]()), *self._past[: _PAST - 1])
+            longer = ((past, found | names) for past, found in before)
+            result._past = tuple((past, found) for past, found in longer if len(found) <= _FEW)
+        return result
+
+    def differing(self, base: Snapshot | None) -> frozenset[str] | None:
+        """Names of the parts that are not as in `base`, perhaps of some that are; None when only a look at all of them could tell."""
+        if base is None:
+            return None
+        if base._sum == self._sum:
+            return frozenset()
+        return next((found for past, found in self._past if past == base._sum), None)
 
     def delta_from(self, base: Snapshot | None) -> Delta:
         """What turns `base` into this; the whole when base is None."""
         if base is None:
             return Delta(base="", version=self.version, set=tuple(self.parts.values()))
+        names = self.differing(base)
+        if names is not None:
+            return Delta(
+                base=base.version,
+                version=self.version,
+                set=tuple(self.parts[name] for name in sorted(names) if name in self.parts),
+                remove=tuple(name for name in sorted(names) if name in base.parts and name not in self.parts),
+            )
         update = tuple(
             part for name, part in self.parts.items() if base.parts.get(name) is not part and base.parts.get(name) != part
         )
@@ -267,76 +297,3 @@ class Snapshot:
 
     def __repr__(self) -> str:
         return f"<Snapshot {self.version[:12]} {len(self.parts)} parts>"
-
-
-def validate(snapshot: Snapshot) -> list[str]:
-    """Every fault of references and numbers, each `part name: what is wrong`; empty when an engine can run it."""
-    faults: list[str] = []
-    tables = {part.table for part in snapshot.parts.values() if isinstance(part, VirtualHost)}
-    for name, part in snapshot.parts.items():
-        if name != part_name(part):
-            faults.append(f"{name}: is kept under a name that is not its own, {part_name(part)}")
-        match part:
-            case Listener():
-                if not 1 <= part.port <= 65535 and not part.unix:
-                    faults.append(f"{name}: port {part.port} is not in 1..65535")
-                faults += [
-                    f"{name}: chain {chain.name} names table {chain.table!r}, which has no virtual host"
-                    for chain in part.chains
-                    if chain.table and chain.table not in tables
-                ]
-                faults += _relay_faults(name, part, snapshot)
-            case Inbound():
-                if f"backend/{part.backend}" not in snapshot.parts:
-                    faults.append(f"{name}: backend {part.backend!r} does not exist")
-            case VirtualHost():
-                faults += _route_faults(name, part, snapshot)
-            case Backend():
-                if part.overprovisioning < 100:
-                    faults.append(f"{name}: overprovisioning {part.overprovisioning} is under 100")
-            case EndpointSet():
-                if f"backend/{part.backend}" not in snapshot.parts:
-                    faults.append(f"{name}: backend {part.backend!r} does not exist")
-                if len({endpoint.id for endpoint in part.endpoints}) != len(part.endpoints):
-                    faults.append(f"{name}: two endpoints have one id")
-            case Name():
-                faults += [
-                    f"{name}: backend {backend!r} does not exist"
-                    for backend in part.backends
-                    if f"backend/{backend}" not in snapshot.parts
-                ]
-            case Node():
-                pass
-    if "node" not in snapshot.parts:
-        faults.append("node: missing")
-    return faults
-
-
-def _relay_faults(name: str, listener: Listener, snapshot: Snapshot) -> list[str]:
-    faults = []
-    for chain in listener.chains:
-        for route in chain.tcp:
-            if sum(split.weight for split in route.splits) <= 0:
-                faults.append(f"{name}: weights of route {route.name!r} of chain {chain.name} sum to 0")
-            faults += [
-                f"{name}: chain {chain.name} relays to backend {split.backend!r}, which does not exist"
-                for split in route.splits
-                if f"backend/{split.backend}" not in snapshot.parts
-            ]
-    return faults
-
-
-def _route_faults(name: str, host: VirtualHost, snapshot: Snapshot) -> list[str]:
-    faults = []
-    for index, route in enumerate(host.routes):
-        if not isinstance(route.action, Forward):
-            continue
-        if sum(split.weight for split in route.action.splits) <= 0:
-            faults.append(f"{name}.routes[{index}]: weights sum to 0")
-        named = [*(split.backend for split in route.action.splits), *(mirror.backend for mirror in route.action.mirrors)]
-        faults += [
-            f"{name}.routes[{index}]: backend {backend!r} does not exist"
-            for backend in named
-            if f"backend/{backend}" not in snapshot.parts
-        ]
-    return faults

@@ -14,7 +14,7 @@ import msgspec
 from discovery.model import Health
 
 
-class Verdict(msgspec.Struct, frozen=True):
+class Verdict(msgspec.Struct, frozen=True, gc=False):
     """Of one endpoint, or of one group of a peer's endpoints (`healthy` of `total` workloads behind it).
 
     A workload: health decides, healthy/total are 1/1 or 0/1. A peer's group: healthy/total are its counts, and health says

@@ -18,6 +18,7 @@ import trio
 
 from discovery.watch import Watchable
 from gateway.engine import Applied, Confirmed, Report, Statistics
+from gateway.faults import validate
 from gateway.native import tcp
 from gateway.native.accesslog import FLUSH
 from gateway.native.confirm import Confirmations
@@ -37,7 +38,7 @@ from gateway.native.stream import Stream
 from gateway.native.tls import Contexts
 from gateway.native.upstream import TICK, Upstreams
 from gateway.secret import Secrets
-from gateway.snapshot import Inbound, Snapshot, validate
+from gateway.snapshot import Inbound, Snapshot
 from gateway.table import Tables
 from gateway.verdicts import Verdicts
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import msgspec
 
 
-class Allowed(msgspec.Struct, frozen=True):
+class Allowed(msgspec.Struct, frozen=True, gc=False):
     """One kind of client; every list that is not empty must match. principals: `TRUSTDOMAIN/ns/NS/sa/SA`, exact, `prefix*`, `*suffix` or `*`
     (proven by a client certificate). ip_blocks: CIDRs of the client's address."""
 

@@ -21,7 +21,7 @@ class Balance(enum.Enum):
     PASSTHROUGH = "PASSTHROUGH"  # to the address that the client connected to; HTTP: to the one that Host names
 
 
-class HashPolicy(msgspec.Struct, frozen=True):
+class HashPolicy(msgspec.Struct, frozen=True, gc=False):
     """What a request's hash is taken of (Istio c6). kind: header | cookie | source-ip | query. size: least entries of a ring, or the
     length of a maglev table (a prime).
 
@@ -37,7 +37,7 @@ class HashPolicy(msgspec.Struct, frozen=True):
     size: int = 1024
 
 
-class Warmup(msgspec.Struct, frozen=True):
+class Warmup(msgspec.Struct, frozen=True, gc=False):
     """A new endpoint's weight grows from minimum_percent to all of it over duration_ms: weight * max(minimum_percent / 100,
     (time / duration) ** (1 / aggression)) (Istio c8, Envoy slow_start). across: what a priority or a locality of new endpoints takes
     grows with them, as long as others can carry the rest (defaults: fedgate); otherwise only shares within one do, as in Envoy."""
@@ -48,7 +48,7 @@ class Warmup(msgspec.Struct, frozen=True):
     across: bool = False
 
 
-class Outlier(msgspec.Struct, frozen=True):
+class Outlier(msgspec.Struct, frozen=True, gc=False):
     """Istio OutlierDetection (FIELD section 0). Counters 0 = that detector is off."""
 
     consecutive_5xx: int = 5
@@ -62,7 +62,7 @@ class Outlier(msgspec.Struct, frozen=True):
     error_codes: tuple[int, ...] = ()
 
 
-class Silence(msgspec.Struct, frozen=True):
+class Silence(msgspec.Struct, frozen=True, gc=False):
     """An endpoint that answers nothing is ejected (DESIGN section 6): after max(floor_ms, multiple * its own recent p99)
     without any answer while at least `waiting` requests wait on it, or no connection within the backend's connect timeout."""
 
@@ -71,15 +71,16 @@ class Silence(msgspec.Struct, frozen=True):
     waiting: int = 3
 
 
-class Failback(msgspec.Struct, frozen=True):
+class Failback(msgspec.Struct, frozen=True, gc=False):
     """A priority that lost its health gets traffic again after hold_down_ms of health, then linearly more over ramp_ms."""
 
     hold_down_ms: int = 30_000
     ramp_ms: int = 30_000
 
 
-class HealthCheck(msgspec.Struct, frozen=True):
-    """Active check, made by the control process. kind: http | tcp. statuses: half-open ranges; Envoy's default is 200 only."""
+class HealthCheck(msgspec.Struct, frozen=True, gc=False):
+    """Active check, made by the control process. kind: http | tcp | grpc (grpc.health.v1; `service` is asked for). statuses: half-open
+    ranges that are healthy; Envoy's default is 200 only."""
 
     kind: str = "http"
     path: str = "/"
@@ -89,9 +90,11 @@ class HealthCheck(msgspec.Struct, frozen=True):
     timeout_ms: int = 500
     unhealthy_threshold: int = 2
     healthy_threshold: int = 2
+    statuses: tuple[tuple[int, int], ...] = ((200, 201),)
+    service: str = ""
 
 
-class Limits(msgspec.Struct, frozen=True):
+class Limits(msgspec.Struct, frozen=True, gc=False):
     """Circuit breakers, per gateway: all workers together (Istio c9, c10). 0 = no limit.
 
     connections: open towards the backend's endpoints. pending: requests that wait for a connection. requests: in flight.
@@ -104,14 +107,14 @@ class Limits(msgspec.Struct, frozen=True):
     retries: int = 0
 
 
-class RetryBudget(msgspec.Struct, frozen=True):
+class RetryBudget(msgspec.Struct, frozen=True, gc=False):
     """Retries in flight may be `percent` of the requests in flight, and always `least` (Istio c14). Takes the place of limits.retries."""
 
     percent: int = 20
     least: int = 3
 
 
-class Keepalive(msgspec.Struct, frozen=True):
+class Keepalive(msgspec.Struct, frozen=True, gc=False):
     """TCP keepalive towards endpoints; 0 = the system's value."""
 
     probes: int = 0
@@ -119,7 +122,7 @@ class Keepalive(msgspec.Struct, frozen=True):
     interval_ms: int = 0
 
 
-class Http2(msgspec.Struct, frozen=True):
+class Http2(msgspec.Struct, frozen=True, gc=False):
     """How a backend is spoken to in HTTP/2. always: prior knowledge in clear text and ALPN h2 over TLS. client: as the client itself
     speaks (useClientProtocol); otherwise HTTP/1.1, or what ALPN gives where TLS offers h2. streams: most at once on a connection, 0 = what
     the server allows. ping_ms: a PING when nothing was heard for so long, and the connection is closed without an answer in
@@ -132,7 +135,7 @@ class Http2(msgspec.Struct, frozen=True):
     ping_timeout_ms: int = 0
 
 
-class Tunnel(msgspec.Struct, frozen=True):
+class Tunnel(msgspec.Struct, frozen=True, gc=False):
     """TCP connections are carried through the endpoint, an HTTP proxy: method CONNECT or POST for host:port (Istio c13)."""
 
     method: str
@@ -140,7 +143,7 @@ class Tunnel(msgspec.Struct, frozen=True):
     port: int
 
 
-class RateLimit(msgspec.Struct, frozen=True):
+class RateLimit(msgspec.Struct, frozen=True, gc=False):
     """A token bucket, shared by all workers of the gateway (FIELD j6, j8). `tokens` are added each `per_ms`, at most `burst` are kept.
 
     by: what requests are told apart by, one bucket for each combination of values, in order: ("header", NAME), ("source", ""),
@@ -156,7 +159,7 @@ class RateLimit(msgspec.Struct, frozen=True):
     name: str = ""
 
 
-class Backend(msgspec.Struct, frozen=True, tag="backend"):
+class Backend(msgspec.Struct, frozen=True, tag="backend", gc=False):
     """A named group of endpoints that traffic is balanced over (Envoy's "cluster").
 
     host, port, subset: what it stands for, for metrics, logs and people. namespace: of the service.
@@ -173,7 +176,11 @@ class Backend(msgspec.Struct, frozen=True, tag="backend"):
     allowed: who may use it, any one of them; None = everybody, () = nobody. Others are answered 403 (RBAC: access denied), TCP is closed.
     source_address: connections to it leave from this address of the machine ("" = the system's choice).
     dynamic_dns: no endpoints are listed; the name that the client named (Host, SNI), if it is in `dynamic_hosts` (exact, `*.suffix`), is
-    resolved by the worker, cached by TTL, and connected to at `port` (Istio DYNAMIC_DNS).
+    resolved by the worker, cached by TTL, and connected to at `dynamic_port` (0 = `port`; where every host may be named, `*`, at the port
+    that the client names) (Istio DYNAMIC_DNS, and NONE where nothing else says what the client meant). Needs balance PASSTHROUGH.
+    dynamic_networks: CIDRs: answers in private, loopback and other special networks are refused unless they are in one of these; an
+    address in place of a name is taken only if it is in one of them, or public where every host may be named.
+    logical: one endpoint at most, whose id stays when its address changes: connections that stand go on (Istio DNS_ROUND_ROBIN).
     proxy_protocol: "" | "V1" | "V2": every connection begins with that header and is used for one client only.
     """
 
@@ -214,9 +221,12 @@ class Backend(msgspec.Struct, frozen=True, tag="backend"):
     source_address: str = ""
     dynamic_dns: bool = False
     dynamic_hosts: tuple[str, ...] = ()
+    dynamic_port: int = 0
+    dynamic_networks: tuple[str, ...] = ()
+    logical: bool = False
 
 
-class LbEndpoint(msgspec.Struct, frozen=True):
+class LbEndpoint(msgspec.Struct, frozen=True, gc=False):
     """One address of a backend, with the priority that compile gave it (0 first).
 
     id: unique in the backend and stable over time: `ADDRESS:PORT` of a workload; `PEER/LOCALITY/ADDRESS:PORT` of a peer's gateway.
@@ -241,6 +251,6 @@ class LbEndpoint(msgspec.Struct, frozen=True):
         return f"[{self.address}]:{self.port}" if ":" in self.address else f"{self.address}:{self.port}"
 
 
-class EndpointSet(msgspec.Struct, frozen=True, tag="endpoints"):
+class EndpointSet(msgspec.Struct, frozen=True, tag="endpoints", gc=False):
     backend: str
     endpoints: tuple[LbEndpoint, ...]

@@ -18,14 +18,14 @@ class ListenerKind(enum.Enum):
     ADMIN = "admin"  # bound by the supervisor for control; workers ignore it
 
 
-class TcpSplit(msgspec.Struct, frozen=True):
+class TcpSplit(msgspec.Struct, frozen=True, gc=False):
     """A share of a TCP route's connections: weight / sum of weights, drawn once per connection (Istio b24)."""
 
     backend: str
     weight: int = 1
 
 
-class TcpRoute(msgspec.Struct, frozen=True):
+class TcpRoute(msgspec.Struct, frozen=True, gc=False):
     """Where connections go, in order of precedence; the first that matches wins (Istio TCPRoute, TLSRoute).
 
     destination_subnets: CIDRs that the address the client connected to must be in; empty = any. server_names are the chain's.
@@ -36,7 +36,7 @@ class TcpRoute(msgspec.Struct, frozen=True):
     destination_subnets: tuple[str, ...] = ()
 
 
-class FilterChain(msgspec.Struct, frozen=True):
+class FilterChain(msgspec.Struct, frozen=True, gc=False):
     """How connections of a listener with one of these server names are served.
 
     server_names: exact names or `*.suffix`; empty = every name, and plain text. tls None = not ended here: plain text, or, with
@@ -61,7 +61,7 @@ class FilterChain(msgspec.Struct, frozen=True):
     destinations: tuple[str, ...] = ()
 
 
-class Listener(msgspec.Struct, frozen=True, tag="listener"):
+class Listener(msgspec.Struct, frozen=True, tag="listener", gc=False):
     """One listening socket. address: IP with port 1..65535; or a unix socket, `/path` or `@abstract`, whose `port` is the number
     that the server has in its document (for routes and redirects). EAST_WEST uses `tls` of its single chain for every Inbound.
     proxy_protocol: every connection begins with a PROXY header, version 1 or 2, which says who the client is; without one it is closed.
@@ -85,7 +85,7 @@ class Listener(msgspec.Struct, frozen=True, tag="listener"):
         return f"[{self.address}]:{self.port}" if ":" in self.address else f"{self.address}:{self.port}"
 
 
-class Inbound(msgspec.Struct, frozen=True, tag="inbound"):
+class Inbound(msgspec.Struct, frozen=True, tag="inbound", gc=False):
     """One SNI that peers may reach at the east-west port. The SNI alone names the service, whatever Host the streams carry.
 
     backend: an `inbound|…` backend whose endpoints are this cluster's own only (never back out). trust_domains: who may.

@@ -5,7 +5,7 @@ from __future__ import annotations
 import msgspec
 
 
-class Dns(msgspec.Struct, frozen=True):
+class Dns(msgspec.Struct, frozen=True, gc=False):
     """The nameserver of this gateway. zones: suffixes of which it is the authority: a name in one of them that is no service is NXDOMAIN
     and never forwarded (`cluster.local`, `clusterset.local`, `global`). upstreams: (address, port) of who is asked for the rest; empty:
     REFUSED. allow: CIDRs whose questions are answered, others get REFUSED. search: suffixes that short names are completed by.
@@ -18,7 +18,7 @@ class Dns(msgspec.Struct, frozen=True):
     synced: bool = False
 
 
-class Name(msgspec.Struct, frozen=True, tag="name"):
+class Name(msgspec.Struct, frozen=True, tag="name", gc=False):
     """One service name. Kept under `name/NAME`.
 
     name: lower case, no last dot, or `*.suffix`, which answers every name below the suffix that is no other Name. aliases: further names of

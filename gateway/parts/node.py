@@ -8,14 +8,14 @@ from discovery.model import Locality
 from gateway.parts.name import Dns
 
 
-class AccessLog(msgspec.Struct, frozen=True):
+class AccessLog(msgspec.Struct, frozen=True, gc=False):
     """path "" = off. format: text (Istio's) or json."""
 
     path: str = ""
     format: str = "text"
 
 
-class Overload(msgspec.Struct, frozen=True):
+class Overload(msgspec.Struct, frozen=True, gc=False):
     """When to shed, per worker. 0 = the default of `native/overload`, -1 = never.
 
     connections: open downstream; more are closed at once. memory_mb: of the worker process. lag_ms: how late the loop is. Requests are
@@ -27,7 +27,7 @@ class Overload(msgspec.Struct, frozen=True):
     lag_ms: int = 0
 
 
-class Node(msgspec.Struct, frozen=True, tag="node"):
+class Node(msgspec.Struct, frozen=True, tag="node", gc=False):
     """What is true of the whole gateway.
 
     trusted_proxies: how many proxies before this one may be believed about x-forwarded-for (Istio numTrustedProxies).

@@ -14,13 +14,13 @@ class MatchKind(enum.Enum):
     PRESENT = "present"
 
 
-class StringMatch(msgspec.Struct, frozen=True):
+class StringMatch(msgspec.Struct, frozen=True, gc=False):
     kind: MatchKind
     value: str = ""
     ignore_case: bool = False
 
 
-class NamedMatch(msgspec.Struct, frozen=True):
+class NamedMatch(msgspec.Struct, frozen=True, gc=False):
     """Of a header (name lower case) or a query parameter. inverted = withoutHeaders."""
 
     name: str
@@ -28,7 +28,7 @@ class NamedMatch(msgspec.Struct, frozen=True):
     inverted: bool = False
 
 
-class ClaimMatch(msgspec.Struct, frozen=True):
+class ClaimMatch(msgspec.Struct, frozen=True, gc=False):
     """Of a verified JWT's claim, named by its path (Istio b9 `@request.auth.claims.a.b`, `[a][b]`). A request without one matches
     nothing, but for `inverted`. A claim that is a list matches when one of its items does."""
 
@@ -37,7 +37,7 @@ class ClaimMatch(msgspec.Struct, frozen=True):
     inverted: bool = False
 
 
-class RouteMatch(msgspec.Struct, frozen=True):
+class RouteMatch(msgspec.Struct, frozen=True, gc=False):
     """All must hold. path None = any that begins with a slash (so not the `*` of OPTIONS). path is matched without the query string;
     prefix is a raw string prefix (Istio b6)."""
 
@@ -51,7 +51,7 @@ class RouteMatch(msgspec.Struct, frozen=True):
     port: int = 0  # of the listener; 0 = any
 
 
-class HeaderOperations(msgspec.Struct, frozen=True):
+class HeaderOperations(msgspec.Struct, frozen=True, gc=False):
     """set replaces, add appends another value, remove drops every value; names lower case. Applied remove, then set, then add … as Envoy."""
 
     set: tuple[tuple[str, str], ...] = ()
@@ -62,7 +62,7 @@ class HeaderOperations(msgspec.Struct, frozen=True):
         return bool(self.set or self.add or self.remove)
 
 
-class RetryPolicy(msgspec.Struct, frozen=True):
+class RetryPolicy(msgspec.Struct, frozen=True, gc=False):
     """Istio HTTPRetry. attempts: tries after the first. conditions: Envoy's names; statuses: retriable-status-codes.
 
     Back-off: attempt N waits uniform [0, (2^N - 1) * base_ms), at most max_ms (Envoy router_filter). Retries never wait when
@@ -81,7 +81,7 @@ class RetryPolicy(msgspec.Struct, frozen=True):
     immediate: bool = False
 
 
-class Split(msgspec.Struct, frozen=True):
+class Split(msgspec.Struct, frozen=True, gc=False):
     """A share of a route's traffic: weight / sum of weights. headers_*: destination level, applied before the route's."""
 
     backend: str
@@ -90,7 +90,7 @@ class Split(msgspec.Struct, frozen=True):
     response_headers: HeaderOperations = HeaderOperations()
 
 
-class Mirror(msgspec.Struct, frozen=True):
+class Mirror(msgspec.Struct, frozen=True, gc=False):
     """A copy of requests to another backend, its answer thrown away; the copy's authority ends in `-shadow` (Istio b21).
     share: parts per million of the requests."""
 
@@ -98,7 +98,7 @@ class Mirror(msgspec.Struct, frozen=True):
     share: int = 1_000_000
 
 
-class Fault(msgspec.Struct, frozen=True):
+class Fault(msgspec.Struct, frozen=True, gc=False):
     """Injected before anything is sent on (Istio b19, b20). Shares are parts per million; delay and abort are drawn by themselves,
     the delay first. abort_grpc: a gRPC status code instead of an HTTP one; -1 = none."""
 
@@ -109,7 +109,7 @@ class Fault(msgspec.Struct, frozen=True):
     abort_share: int = 0
 
 
-class Cors(msgspec.Struct, frozen=True):
+class Cors(msgspec.Struct, frozen=True, gc=False):
     """Istio CorsPolicy (b22). max_age_ms 0 = no header. credentials None = not written. forward_unmatched: preflights whose origin
     does not match go to the service (FORWARD, the default) or are answered here without CORS headers (IGNORE)."""
 
@@ -122,7 +122,7 @@ class Cors(msgspec.Struct, frozen=True):
     forward_unmatched: bool = True
 
 
-class Forward(msgspec.Struct, frozen=True, tag="forward"):
+class Forward(msgspec.Struct, frozen=True, tag="forward", gc=False):
     """Proxy to one of the splits. timeout_ms covers all retries; 0 = none (Istio b17).
 
     rewrite_regex: (RE2 pattern, substitution with `\\1`): every match in the path is replaced; excludes rewrite_prefix.
@@ -137,7 +137,7 @@ class Forward(msgspec.Struct, frozen=True, tag="forward"):
     mirrors: tuple[Mirror, ...] = ()
 
 
-class Redirect(msgspec.Struct, frozen=True, tag="redirect"):
+class Redirect(msgspec.Struct, frozen=True, tag="redirect", gc=False):
     """Istio HTTPRedirect. uri replaces the whole path (None = kept); port 0 = kept; scheme/authority "" = kept."""
 
     status: int = 301
@@ -149,12 +149,12 @@ class Redirect(msgspec.Struct, frozen=True, tag="redirect"):
     derive_port: str = ""  # FROM_PROTOCOL_DEFAULT | FROM_REQUEST_PORT
 
 
-class DirectResponse(msgspec.Struct, frozen=True, tag="direct"):
+class DirectResponse(msgspec.Struct, frozen=True, tag="direct", gc=False):
     status: int
     body: bytes = b""
 
 
-class Route(msgspec.Struct, frozen=True):
+class Route(msgspec.Struct, frozen=True, gc=False):
     """One (http route, match) pair in order of precedence; the first that matches wins. name: `route.match` for the log.
 
     A CONNECT request is taken only by a route whose match says method CONNECT: a gateway is no open tunnel by accident.
@@ -171,7 +171,7 @@ class Route(msgspec.Struct, frozen=True):
     stat_prefix: str = ""
 
 
-class VirtualHost(msgspec.Struct, frozen=True, tag="host"):
+class VirtualHost(msgspec.Struct, frozen=True, tag="host", gc=False):
     """Routes for some Host names in one table. domains: exact, `*.suffix` or `*`, lower case, without port."""
 
     table: str

@@ -7,7 +7,7 @@ import enum
 import msgspec
 
 
-class CertificateRef(msgspec.Struct, frozen=True):
+class CertificateRef(msgspec.Struct, frozen=True, gc=False):
     """A certificate chain (PEM, leaf first; public) and the digest (hex SHA-256 of the key's PEM) of its private key in Secrets."""
 
     chain: str
@@ -22,7 +22,7 @@ class TlsMode(enum.Enum):
     ISTIO_MUTUAL = "ISTIO_MUTUAL"  # mutual with SPIFFE identities, verified against `bundles` by trust domain
 
 
-class DownstreamTls(msgspec.Struct, frozen=True):
+class DownstreamTls(msgspec.Struct, frozen=True, gc=False):
     """TLS towards clients of one filter chain.
 
     certificates: one, or one each of RSA and ECDSA: the client's signature algorithms choose.
@@ -54,7 +54,7 @@ class UpstreamTlsMode(enum.Enum):
     ISTIO_MUTUAL = "ISTIO_MUTUAL"
 
 
-class UpstreamTls(msgspec.Struct, frozen=True):
+class UpstreamTls(msgspec.Struct, frozen=True, gc=False):
     """TLS towards endpoints. sni "" = taken from the request's Host. ca "" = the system's roots. crl as in DownstreamTls.
 
     subject_alt_names: the server's certificate must carry one (exact; SPIFFE URIs included); empty = the name in sni is checked

@@ -7,6 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from gateway.faults import validate
 from gateway.snapshot import (
     Backend,
     Delta,
@@ -29,7 +30,6 @@ from gateway.snapshot import (
     TcpSplit,
     VirtualHost,
     part_name,
-    validate,
 )
 
 names = st.sampled_from(["a", "b", "c", "d"])

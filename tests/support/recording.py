@@ -10,7 +10,7 @@ import msgspec
 import trio
 
 from gateway.engine import Applied, RequestSeries, Statistics
-from gateway.snapshot import validate
+from gateway.faults import validate
 
 
 class RecordingEngine:

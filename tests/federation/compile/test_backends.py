@@ -5,7 +5,8 @@ from __future__ import annotations
 from compiling import compiled
 
 from federation.compile.whole import Compiled
-from gateway.snapshot import Backend, Http2, Inbound, UpstreamTlsMode, validate
+from gateway.faults import validate
+from gateway.snapshot import Backend, Http2, Inbound, UpstreamTlsMode
 
 WEB = "web.shop.svc.cluster.local"
 SERVICE = """

@@ -14,7 +14,7 @@ from compiling import FILES, IDENTITY, OLD, WEB, inputs_of
 
 from federation.compile.services import described
 from federation.compile.whole import Compiled, compile_all
-from gateway.snapshot import validate
+from gateway.faults import validate
 
 CASES = sorted((Path(__file__).parents[2] / "golden" / "compile").iterdir())
 STAND_IN = {

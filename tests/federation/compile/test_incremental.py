@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from discovery.model import Endpoint, Locality, Port, Protocol, Service
 from federation.compile.incremental import recompile
 from federation.compile.whole import compile_all
-from gateway.snapshot import validate
+from gateway.faults import validate
 
 DOCUMENTS = """
 apiVersion: fedgate.io/v1

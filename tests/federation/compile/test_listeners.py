@@ -6,7 +6,8 @@ import pytest
 from compiling import compiled
 
 from federation.compile.whole import Compiled
-from gateway.snapshot import Listener, ListenerKind, TlsMode, validate
+from gateway.faults import validate
+from gateway.snapshot import Listener, ListenerKind, TlsMode
 
 GATEWAY = """
 apiVersion: networking.istio.io/v1

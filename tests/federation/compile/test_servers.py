@@ -14,7 +14,8 @@ from federation.compile.credentials import FileContent
 from federation.compile.incremental import recompile
 from federation.compile.tls import HTTP_ALPN
 from federation.compile.whole import Compiled, compile_all
-from gateway.snapshot import Backend, FilterChain, Listener, TlsMode, validate
+from gateway.faults import validate
+from gateway.snapshot import Backend, FilterChain, Listener, TlsMode
 
 CA = Authority("public ca")
 RSA = CA.leaf("web.example.com", of_rsa=True)
