@@ -5,12 +5,13 @@ BIN := $(VENV)/bin
 STAMP := $(VENV)/installed
 PYTEST_WORKERS ?= 2
 
-.PHONY: help demo test check format bench lock clean
+.PHONY: help demo test live check format bench lock clean
 
 help:
 	@echo "make demo    three clusters on this machine, a region taken away, a table of what happened"
 	@echo "make test    the tests"
-	@echo "make check   format, lint, types, import contracts, tests"
+	@echo "make live    the tests against real Consul, Kubernetes, Nomad and OpenStack, which are built and fetched the first time"
+	@echo "make check   format, lint, types, import contracts, all tests"
 	@echo "make bench   the benchmarks against Envoy, HAProxy and nginx (most of an hour; wants a quiet machine with 2 cores)"
 	@echo "make lock    resolve requirements.lock again from pyproject.toml"
 
@@ -25,7 +26,11 @@ demo: $(STAMP)
 	$(BIN)/fedgate demo
 
 test: $(STAMP)
-	$(BIN)/pytest --numprocesses $(PYTEST_WORKERS) --dist loadfile
+	$(BIN)/pytest --numprocesses $(PYTEST_WORKERS) --dist loadfile --ignore-glob='tests/live/*/*'
+
+live: $(STAMP)
+	-$(BIN)/python tests/live/prepare.py
+	$(BIN)/pytest --numprocesses $(PYTEST_WORKERS) --dist loadfile $(wildcard tests/live/*/)
 
 check: $(STAMP)
 	$(BIN)/ruff format --check --quiet .
@@ -33,6 +38,7 @@ check: $(STAMP)
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 	$(MAKE) test
+	$(MAKE) live
 
 format: $(STAMP)
 	$(BIN)/ruff format .
