@@ -77,12 +77,13 @@ class Settings(msgspec.Struct, frozen=True, tag="settings"):
 
 
 class Wanted(msgspec.Struct, frozen=True, array_like=True):
-    """One socket to listen on; ADMIN ones go to control, all others to the workers."""
+    """One socket to listen on; ADMIN ones go to control, all others to the workers. datagrams: UDP, else TCP."""
 
     key: str
     address: str
     port: int
     kind: ListenerKind
+    datagrams: bool = False
 
     @property
     def admin(self) -> bool:

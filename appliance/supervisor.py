@@ -115,8 +115,9 @@ class Supervisor:
             child.tell(Drain(ms=round(seconds * 1000)))
         await trio.sleep(_LAST_ACCEPT_S)
         for key, sockets in self._sockets.items():
-            # Nobody accepts any more: clients are better refused than kept waiting. Readiness is still asked for and admin works.
-            if self._wanted[key].kind not in (ListenerKind.HEALTH, ListenerKind.ADMIN):
+            # Nobody accepts any more: clients are better refused than kept waiting. Readiness is still asked for and admin works, and
+            # datagrams are answered to the end.
+            if self._wanted[key].kind not in (ListenerKind.HEALTH, ListenerKind.ADMIN) and not self._wanted[key].datagrams:
                 _stop_listening(sockets)
         with trio.move_on_after(seconds + _GRACE_S):
             while self._workers:
@@ -268,7 +269,7 @@ class Supervisor:
         """Bind one and hand it out; returns what is wrong, "" if nothing."""
         count = self._shared.workers if self._shared and not wanted.admin else 1
         try:
-            sockets = bind(wanted.address, wanted.port, count)
+            sockets = bind(wanted.address, wanted.port, count, datagrams=wanted.datagrams)
         except CannotBind as exc:
             return str(exc)
         self._sockets[wanted.key] = sockets
@@ -301,6 +302,8 @@ def _status(status: int) -> str:
 def _stop_listening(sockets: Sequence[socket.socket]) -> None:
     """For all processes that hold them: from now on clients are refused, and the port, or path, is free for another listener."""
     for sock in sockets:
+        if sock.type == socket.SOCK_DGRAM:
+            continue  # it would be readable for ever; it is free when the last one has closed it
         with contextlib.suppress(OSError):
             sock.shutdown(socket.SHUT_RDWR)
             forget(sock)

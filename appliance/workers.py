@@ -20,9 +20,9 @@ from appliance.telemetry.merge import Totals
 from discovery.watch import Watchable
 from gateway.engine import Applied, PriorityMoved, Report, Statistics
 from gateway.faults import validate
-from gateway.native.sockets import Handoff
+from gateway.native.sockets import Handoff, datagrams_key
 from gateway.secret import Secrets
-from gateway.snapshot import Listener, Snapshot
+from gateway.snapshot import Listener, ListenerKind, Snapshot
 from gateway.verdicts import Verdicts
 
 log = structlog.get_logger("control")
@@ -213,6 +213,10 @@ class Workers:
 
 
 def wanted_sockets(snapshot: Snapshot) -> tuple[Wanted, ...]:
-    """What a Snapshot listens on, in the order of its keys."""
+    """What a Snapshot listens on, in the order of its keys; a nameserver by UDP too."""
     listeners: list[Listener] = sorted(snapshot.listeners(), key=lambda listener: listener.key)
-    return tuple(Wanted(each.key, each.address, each.port, each.kind) for each in listeners)
+    found = [Wanted(each.key, each.address, each.port, each.kind) for each in listeners]
+    for each in listeners:
+        if each.kind is ListenerKind.DNS:
+            found.append(Wanted(datagrams_key(each), each.address, each.port, each.kind, datagrams=True))
+    return tuple(found)

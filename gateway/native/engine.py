@@ -8,6 +8,7 @@ between two turns: tables, states, listeners. An exchange keeps what it took at 
 from __future__ import annotations
 
 import gc
+import os
 import random
 import time
 from collections.abc import Callable, Coroutine, Iterable
@@ -27,6 +28,7 @@ from gateway.native.downstream import serve
 from gateway.native.host import Host
 from gateway.native.listener import Listeners
 from gateway.native.mirror import mirror
+from gateway.native.nameserver import Nameserver
 from gateway.native.observe import BOUNDS, Observer
 from gateway.native.overload import OverloadMonitor
 from gateway.native.pool import Dialer
@@ -38,7 +40,7 @@ from gateway.native.stream import Stream
 from gateway.native.tls import Contexts
 from gateway.native.upstream import TICK, Upstreams
 from gateway.secret import Secrets
-from gateway.snapshot import Inbound, Snapshot
+from gateway.snapshot import Inbound, ListenerKind, Snapshot
 from gateway.table import Tables
 from gateway.verdicts import Verdicts
 
@@ -83,7 +85,10 @@ class NativeEngine:
         self.overload = self.runtime.overload = OverloadMonitor(self.reactor, workers=self._shared.workers)
         self.runtime.mirror = mirror
         self._confirmations = Confirmations(dialer, self._confirmed)
-        self._listeners = Listeners(self.reactor, self._shared, serve=self._serve, handoff=handoff or _nobody)
+        self.nameserver = Nameserver(self.reactor, self._upstreams.states, random=rng, entropy=os.urandom)
+        self._listeners = Listeners(
+            self.reactor, self._shared, serve=self._serve, handoff=handoff or _nobody, datagrams=self.nameserver.datagrams
+        )
 
     # ---------------------------------------------------------------------------------------------------------- running
 
@@ -130,6 +135,8 @@ class NativeEngine:
         # Not async itself: each coroutine in the chain is passed through at every step of the connection.
         if context.tcp is not None:
             return tcp.serve(strand, stream, context, self.runtime, data)
+        if context.listener.kind is ListenerKind.DNS:
+            return self.nameserver.serve(strand, stream, context, data)
         return serve(strand, stream, context, self.runtime, data)
 
     async def _follow_snapshots(self, snapshots: Watchable[Snapshot], seen: int) -> None:
@@ -173,6 +180,11 @@ class NativeEngine:
             if self.reactor.clock() - began > _SLICE:
                 await trio.lowlevel.checkpoint()
                 began = self.reactor.clock()
+        began = self.reactor.clock()
+        for _ in self.nameserver.apply(snapshot.node.dns if snapshot.node is not None else None, snapshot.parts):
+            if self.reactor.clock() - began > _SLICE:
+                await trio.lowlevel.checkpoint()
+                began = self.reactor.clock()
         _close_pools(self._upstreams.finish(snapshot, self.reactor.clock()))
         self.runtime.tables = self._tables.tables
         self.runtime.inbounds = {part.sni: part for part in snapshot.parts.values() if isinstance(part, Inbound)}
@@ -181,6 +193,7 @@ class NativeEngine:
         if snapshot.node is not None:
             self.runtime.trusted_proxies = snapshot.node.trusted_proxies
             self.runtime.client_cert = snapshot.node.client_cert
+            self.runtime.resolver.configure(snapshot.node.dns.upstreams if snapshot.node.dns is not None else ())
             trouble += self._observer.configure(snapshot.node)
             self.overload.configure(snapshot.node.overload)
             self._listeners.limit(snapshot.node.overload.connections)
@@ -200,6 +213,7 @@ class NativeEngine:
         """Every upstream.TICK. Between two turns."""
         upstreams = self._upstreams
         upstreams.tick(self.reactor.now)
+        self.nameserver.tick(self.reactor.now)
         for address in upstreams.take_suspects():
             for state in upstreams.states.values():
                 host = next((host for host in state.hosts.values() if host.key == address), None)

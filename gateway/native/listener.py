@@ -11,6 +11,9 @@ kernel gives each connection once. A unix socket is one for all workers, and who
 helped, which is right: it is overloaded). Writing a stamp costs 0.1 µs. A process that was killed is noticed within 75 ms, less
 than the 200 ms that TCP waits before it says anything again.
 
+A nameserver's datagrams come to sockets of their own, kept under `datagrams_key`; they are read and lent in the same way, by a handler
+that the engine gives, and to the very end of a drain: a client that is not answered waits for seconds.
+
 Every accepted connection is one strand, from here to its end: greeting (`greeting`), then `serve`. What a client without any
 credentials can make this process hold is bounded:
 - connections by the descriptors there are: a new one over the limit is closed at once (health checks have some in reserve);
@@ -34,9 +37,9 @@ import trio
 from discovery.watch import Watchable
 from gateway.native.connection import ConnectionContext
 from gateway.native.greeting import Door, HandedOff, Refused
-from gateway.native.reactor import NEVER, DeadlineExceeded, Reactor, Strand
+from gateway.native.reactor import NEVER, DeadlineExceeded, Handler, Reactor, Strand
 from gateway.native.shared import Shared
-from gateway.native.sockets import Handoff, Sockets
+from gateway.native.sockets import Handoff, Sockets, datagrams_key
 from gateway.native.stream import Stream
 from gateway.native.tls import Contexts
 from gateway.snapshot import Inbound, ListenerKind, Snapshot
@@ -87,10 +90,11 @@ class Listeners:
         *,
         serve: Serve,
         handoff: Handoff,
+        datagrams: Callable[[socket.socket], Handler] | None = None,
         most_connections: int = 0,
         most_greetings: int = GREETINGS,
     ) -> None:
-        """most_connections: 0 = `connection_limit()`."""
+        """most_connections: 0 = `connection_limit()`. datagrams: gives the handler of a nameserver's socket."""
         self.reactor = reactor
         self.shared = shared
         self.connections = 0
@@ -101,6 +105,7 @@ class Listeners:
         self.draining = False
         self._serve = serve
         self._handoff = handoff
+        self._datagrams = datagrams
         self._most = most_connections or connection_limit()
         self._most_greetings = most_greetings
         self._greetings: dict[Strand, None] = {}  # in order of their beginning
@@ -121,6 +126,9 @@ class Listeners:
         inbounds = {part.sni: part for part in snapshot.parts.values() if isinstance(part, Inbound)}
         served = [listener for listener in snapshot.listeners() if listener.kind is not ListenerKind.ADMIN]
         self._doors = {listener.key: Door(listener, contexts, inbounds, snapshot.parts) for listener in served}
+        self._doors |= {
+            datagrams_key(door.listener): door for door in list(self._doors.values()) if door.listener.kind is ListenerKind.DNS
+        }
         self._arrange()
         return tuple(fault for door in self._doors.values() for fault in door.faults)
 
@@ -132,7 +140,7 @@ class Listeners:
         """Accept from these sockets from now on, and let go of those that are not among them. Between two turns only."""
         for socks in sockets.values():
             for sock in socks:
-                if sock.family in (socket.AF_INET, socket.AF_INET6):
+                if sock.family in (socket.AF_INET, socket.AF_INET6) and sock.type == socket.SOCK_STREAM:
                     # Accepted sockets inherit it: answers leave at once, and no connection pays a system call for that.
                     sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         self._sockets = sockets
@@ -163,6 +171,8 @@ class Listeners:
         """Accept what waits, then no more, for good. Neighbours accept in this worker's place; connections go on. The health port is
         still answered when all workers drain."""
         for (key, _), sock in list(self._open.items()):
+            if sock.type == socket.SOCK_DGRAM:
+                continue
             for _ in range(socket.SOMAXCONN // ACCEPTS):  # a queue is no longer than that
                 if self.accept(key, sock):
                     break
@@ -200,7 +210,7 @@ class Listeners:
             wanted = {
                 (key, worker): socks[worker]
                 for key, socks in self._sockets.items()
-                if key in self._doors and self._accepts(self._doors[key])
+                if key in self._doors and self._accepts(key, self._doors[key])
                 for worker in ((0,) if self._doors[key].listener.unix else (self.shared.worker, *self._absent))
                 if worker < len(socks)
             }
@@ -209,10 +219,15 @@ class Listeners:
         for place, sock in wanted.items():
             if place not in self._open:
                 self._open[place] = sock
-                self.reactor.register(sock.fileno(), _Acceptor(self, place[0], sock))
+                self.reactor.register(sock.fileno(), self._handler(place[0], sock))
 
-    def _accepts(self, door: Door) -> bool:
-        if not self.draining:
+    def _handler(self, key: str, sock: socket.socket) -> Handler:
+        if sock.type == socket.SOCK_DGRAM and self._datagrams is not None:
+            return self._datagrams(sock)
+        return _Acceptor(self, key, sock)
+
+    def _accepts(self, key: str, door: Door) -> bool:
+        if not self.draining or key == datagrams_key(door.listener):
             return True
         # Somebody must say "not ready" while the whole gateway drains; as long as one worker goes on, he answers, and is ready.
         return door.listener.kind is ListenerKind.HEALTH and len(self._absent) == self.shared.workers - 1

@@ -9,8 +9,16 @@ from __future__ import annotations
 import socket
 from collections.abc import Callable, Mapping
 
+from gateway.parts.listener import Listener
+
 Sockets = Mapping[str, tuple[socket.socket, ...]]
-"""Listener.key → one bound, listening, non-blocking socket per worker, indexed by worker number."""
+"""Listener.key, or `datagrams_key`, → one bound, listening, non-blocking socket per worker, indexed by worker number."""
+
+
+def datagrams_key(listener: Listener) -> str:
+    """Under which a nameserver's UDP sockets are kept, beside those of `listener.key` for TCP."""
+    return f"udp:{listener.key}"
+
 
 Handoff = Callable[[socket.socket, bytes], None]
 """Takes over a connection whose client hello named `peering.TRUSTDOMAIN`: the socket and the bytes already read from it. The
