@@ -8,7 +8,7 @@ last good parts serve on.
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Generator, Iterable, Mapping
+from collections.abc import Callable, Collection, Generator, Iterable, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
 from typing import TypeVar
@@ -26,7 +26,7 @@ from federation.resources import node as nodes
 from federation.resources.checks import is_ip
 from federation.resources.document import Document
 from federation.resources.resources import Resources
-from federation.verdicts import Checks, recompose
+from federation.verdicts import Checks, recomposing
 from federation.vips import Assigned
 from gateway.snapshot import Backend, Snapshot
 from gateway.verdicts import AddressState, Verdicts
@@ -83,9 +83,12 @@ async def make(
 
 
 def changed_backends(previous: Compiled | None, made: Compiled) -> set[str]:
-    """Names of the backends whose hostnames were made again, those that are gone included."""
+    """Names of the backends whose hostnames were made again, those that are gone included. previous: what `made` was made from."""
     old = previous.hosts if previous else {}
-    hostnames = {host for host, parts in made.hosts.items() if old.get(host) is not parts} | (old.keys() - made.hosts.keys())
+    if previous is not None and made.remade is not None:
+        hostnames: Collection[str] = made.remade
+    else:
+        hostnames = {host for host, parts in made.hosts.items() if old.get(host) is not parts} | (old.keys() - made.hosts.keys())
     every = [part for host in hostnames for hosts in (old, made.hosts) if host in hosts for part in hosts[host].parts]
     return {part.name for part in every if isinstance(part, Backend)}
 
@@ -98,14 +101,14 @@ def with_verdicts(
     checks: Checks,
     addresses: Mapping[str, AddressState],
     touched: Iterable[str],
-) -> Verdicts:
-    """`previous` with the backends in `touched` composed again, and these addresses; the same object when nothing differs."""
+) -> Generator[None, None, Verdicts]:
+    """`previous` with the backends in `touched` composed again, and these addresses; the same object when nothing differs. In steps."""
     snapshot = made.snapshot if made else Snapshot()
     labels = made.subset_labels if made else lambda backend: ()
-    made_verdicts = recompose(previous, snapshot, services, checks=checks, touched=touched, labels=labels)
-    if made_verdicts.endpoints == previous.endpoints and addresses == previous.addresses:
+    composed = yield from recomposing(previous, snapshot, services, checks=checks, touched=touched, labels=labels)
+    if composed is previous and addresses == previous.addresses:
         return previous
-    return Verdicts(endpoints=made_verdicts.endpoints, addresses=dict(addresses), evacuated=previous.evacuated)
+    return Verdicts(endpoints=composed.endpoints, addresses=dict(addresses), evacuated=previous.evacuated)
 
 
 def own_addresses(node: nodes.Node) -> frozenset[str]:

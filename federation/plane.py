@@ -331,8 +331,10 @@ class Plane:
         assert made is not None
         backends = changed_backends(previous, made) if made is not previous else set()
         backends |= {name for name in before.keys() | self._checks.keys() if before.get(name) is not self._checks.get(name)}
-        verdicts = with_verdicts(
-            self.verdicts.value, made, services, checks=self._checks, addresses=self._peers.addresses.value, touched=backends
+        verdicts = await sliced(
+            with_verdicts(
+                self.verdicts.value, made, services, checks=self._checks, addresses=self._peers.addresses.value, touched=backends
+            )
         )
         if made.secrets != self.secrets.value:
             self.secrets.set(
@@ -342,8 +344,8 @@ class Plane:
         if made.snapshot != self.snapshots.value or not self.snapshots.value.parts:
             self.snapshots.set(made.snapshot)
         touched |= {name.rpartition("|")[2] for name in backends}
-        self._offering.offer(services, verdicts, touched)
-        self._publishing.offer(
+        await sliced(self._offering.offering(services, verdicts, touched))
+        publications = self._publishing.offering(
             self.catalog,
             verdicts,
             touched,
@@ -351,6 +353,7 @@ class Plane:
             backends=made.backends_of,
             cluster_domain=self._node.spec.cluster_domain,
         )
+        await sliced(publications)
         if made is not previous:
             self._tell(made)
 

@@ -8,7 +8,7 @@ services away.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Iterable, Mapping
+from collections.abc import Callable, Collection, Generator, Iterable, Mapping
 from dataclasses import dataclass
 
 import structlog
@@ -131,7 +131,7 @@ class Publishing:
         if self._make is not None and not self._left and wanted != self._wanted.value:
             self._wanted.set(dict(wanted))
 
-    def offer(
+    def offering(
         self,
         catalog: Catalog,
         verdicts: Verdicts,
@@ -140,8 +140,8 @@ class Publishing:
         addresses: Mapping[str, tuple[str, ...]],
         backends: BackendNames,
         cluster_domain: str,
-    ) -> None:
-        """The services named in `touched`, or the verdicts on them, or their addresses, may be others now. Never waits."""
+    ) -> Generator[None, None, None]:
+        """The services named in `touched`, or the verdicts on them, or their addresses, may be others now. In steps, one a service."""
         if not self._wanted.value:
             self._whole = False
             return
@@ -165,6 +165,7 @@ class Publishing:
                 new.pop(hostname, None)
             elif new.get(hostname) != made:
                 new[hostname] = made
+            yield
         if new != old or not self._publications.version:
             self._publications.set(new)
 

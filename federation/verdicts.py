@@ -8,7 +8,7 @@ answers at all says nothing of the workloads behind it. What is not named is hea
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Iterable, Mapping
+from collections.abc import Callable, Collection, Generator, Iterable, Mapping
 
 from discovery.model import Endpoint, Health, Service
 from federation.compile.names import endpoint_group, endpoint_id
@@ -111,17 +111,40 @@ def recompose(
     touched: Iterable[str],
     labels: Labels = _no_labels,
 ) -> Verdicts:
-    """`previous` with the backends named in `touched` composed again; those that left the Snapshot are dropped. Inner mappings
-    that come out equal stay the same objects, so that the difference is cheap to find."""
+    """`recomposing`, at once."""
+    steps = recomposing(previous, snapshot, services, checks=checks, touched=touched, labels=labels)
+    while True:
+        try:
+            next(steps)
+        except StopIteration as end:
+            result: Verdicts = end.value
+            return result
+
+
+def recomposing(
+    previous: Verdicts,
+    snapshot: Snapshot,
+    services: Mapping[str, Service],
+    *,
+    checks: Checks,
+    touched: Iterable[str],
+    labels: Labels = _no_labels,
+) -> Generator[None, None, Verdicts]:
+    """`previous` with the backends named in `touched` composed again, one a step; those that left the Snapshot are dropped. Inner
+    mappings that come out equal stay the same objects, so that the difference is cheap to find, and where all do `previous` itself comes
+    back."""
     endpoints = dict(previous.endpoints)
+    changed = False
     for name in touched:
         backend = snapshot.parts.get(f"backend/{name}")
         inner = _of(snapshot, backend, services, checks, labels) if isinstance(backend, Backend) else _NOTHING
         if not inner:
-            endpoints.pop(name, None)
+            changed |= endpoints.pop(name, None) is not None
         elif endpoints.get(name) != inner:
             endpoints[name] = inner
-    return Verdicts(endpoints=endpoints, addresses=previous.addresses, evacuated=previous.evacuated)
+            changed = True
+        yield
+    return Verdicts(endpoints=endpoints, addresses=previous.addresses, evacuated=previous.evacuated) if changed else previous
 
 
 def _of(

@@ -8,22 +8,24 @@ functions that `compile_all` uses, on the same inputs, so the result is the same
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import replace
 
 from discovery.model import Port, Service
 from federation.compile import hosts as naming
 from federation.compile.backends import Parts, Setting, backends_of
-from federation.compile.hosts import Rendered
+from federation.compile.hosts import Plan, Rendered
 from federation.compile.inputs import Inputs
 from federation.compile.listeners import listening
 from federation.compile.routes import Reference
-from federation.compile.whole import Compiled, Steps, finished, named, references_to, secrets_of
+from federation.compile.vip_listeners import served
+from federation.compile.whole import Compiled, Steps, assembled, finished, named, references_to, secrets_of
 from gateway.snapshot import Part, part_name
 
 
 def recompile(previous: Compiled, inputs: Inputs, touched: Iterable[str]) -> Compiled:
-    """As compile_all(inputs), when `inputs` differ from the previous ones in the services named in `touched` and in nothing else.
+    """As compile_all(inputs), when `inputs` differ from the previous ones in the services named in `touched`, with their virtual addresses,
+    and in nothing else.
     Costs what those reach, beside shallow copies of a few mappings. Never raises for what users wrote."""
     return finished(recompiling(previous, inputs, touched))
 
@@ -37,6 +39,7 @@ def recompiling(previous: Compiled, inputs: Inputs, touched: Iterable[str]) -> S
         stale |= work.dependents.get(hostname, frozenset())
         work.follow_mesh(hostname)
         stale |= work.dependents.get(hostname, frozenset())
+        yield
     affected = set(touched)
     if work.listeners_stale(touched, previous.setting.inputs):
         affected |= {reference.host for reference in work.listen()}
@@ -47,30 +50,43 @@ def recompiling(previous: Compiled, inputs: Inputs, touched: Iterable[str]) -> S
     for hostname in sorted(affected):
         work.make(hostname)
         yield
+    work.serve()
+    yield
     remove = work.gone - {part_name(part) for part in work.update}
-    return replace(
+    snapshot = yield from assembled(work.update, previous.snapshot.changed((), remove) if remove else previous.snapshot)
+    made = replace(
         previous,
-        snapshot=previous.snapshot.changed(work.update, remove),
+        snapshot=snapshot,
         secrets=secrets_of(work.listening, work.hosts.values()) if work.keys_changed else previous.secrets,
         setting=work.setting,
         listening=work.listening,
+        served=work.served,
         plans=work.plans,
         rendered=work.rendered,
         hosts=work.hosts,
         dependents=work.dependents,
+        remade=frozenset(affected),
     )
+    if not work.problems_changed:
+        made.inherit(previous)
+    return made
 
 
 class _Work:
-    """The mappings of a Compiled, copied, while one `recompile` changes them. update, gone: what becomes of the Snapshot's parts."""
+    """The mappings of a Compiled while one `recompile` changes them: copies, of plans and dependents when they have to change. update,
+    gone: what becomes of the Snapshot's parts. problems_changed: something is wrong that was not, or right that was wrong."""
 
     def __init__(self, previous: Compiled, setting: Setting) -> None:
         self.setting = setting
         self.listening = previous.listening
-        self.plans = dict(previous.plans)
+        self.served = previous.served
+        self._serve_again = False
+        self._previous = previous
+        self.plans: Mapping[str, Plan] = previous.plans
         self.rendered = dict(previous.rendered)
         self.hosts = dict(previous.hosts)
-        self.dependents = dict(previous.dependents)
+        self.dependents: Mapping[str, frozenset[str]] = previous.dependents
+        self.problems_changed = False
         self.update: list[Part] = []
         self.gone: set[str] = set()
         self.keys_changed = False
@@ -85,10 +101,17 @@ class _Work:
     def listen(self) -> frozenset[Reference]:
         """Makes all listeners again; returns the references that came or went."""
         old, self.listening = self.listening, listening(self.setting)
-        self.gone |= {part_name(each) for each in old.listeners}
-        self.update += named(self.listening.listeners).values()
-        self.keys_changed = True
+        self.keys_changed = self.problems_changed = self._serve_again = True
         return old.references ^ self.listening.references
+
+    def serve(self) -> None:
+        """Joins the listeners with what the services' addresses add, if either changed."""
+        if not self._serve_again:
+            return
+        old, self.served = self.served, served(self.listening, self.rendered.values(), self.setting.inputs)
+        self.gone |= {part_name(each) for each in old.listeners}
+        self.update += named(self.served.listeners).values()
+        self.problems_changed = self.problems_changed or old.problems != self.served.problems
 
     def follow_mesh(self, hostname: str) -> None:
         """A service that came gets a Plan on `mesh`, one that went loses it."""
@@ -97,13 +120,22 @@ class _Work:
         wanted = hostname in self.setting.inputs.services or hostname in scope.mesh
         if wanted is (plan.key in self.plans):
             return
+        plans, dependents = self._own()
         for name in plan.depends:
-            keys = self.dependents.get(name, frozenset())
-            self.dependents[name] = keys | {plan.key} if wanted else keys - {plan.key}
+            keys = dependents.get(name, frozenset())
+            dependents[name] = keys | {plan.key} if wanted else keys - {plan.key}
         if wanted:
-            self.plans[plan.key] = plan
+            plans[plan.key] = plan
         else:
-            del self.plans[plan.key]
+            del plans[plan.key]
+
+    def _own(self) -> tuple[dict[str, Plan], dict[str, frozenset[str]]]:
+        """plans and dependents, to be changed."""
+        if self.plans is self._previous.plans:
+            self.plans, self.dependents = dict(self.plans), dict(self.dependents)
+        assert isinstance(self.plans, dict)
+        assert isinstance(self.dependents, dict)
+        return self.plans, self.dependents
 
     def render(self, key: str) -> frozenset[Reference]:
         """Renders a Plan again (to nothing when it is gone); returns the references that came or went."""
@@ -113,6 +145,8 @@ class _Work:
             new = self.rendered[key] = naming.render(self.plans[key], self.setting.scope, self.setting.inputs)
         self.gone |= {part_name(host) for host in old.hosts}
         self.update += new.hosts
+        self._serve_again = self._serve_again or old.chains != new.chains
+        self.problems_changed = self.problems_changed or old.problems != new.problems
         return old.references ^ new.references
 
     def make(self, hostname: str) -> None:
@@ -125,6 +159,7 @@ class _Work:
         self.gone |= {part_name(part) for part in old.parts}
         self.update += new.parts
         self.keys_changed = self.keys_changed or old.secrets != new.secrets
+        self.problems_changed = self.problems_changed or old.problems != new.problems
 
 
 def _shape(service: Service | None) -> tuple[str, tuple[Port, ...]] | None:

@@ -17,10 +17,12 @@ from federation.compile.federation import federation
 from federation.compile.hosts import Plan, Rendered
 from federation.compile.inputs import Inputs, located
 from federation.compile.listeners import Listening, listening
+from federation.compile.nameserver import dns_of
 from federation.compile.routes import Reference
 from federation.compile.scope import scope
 from federation.compile.services import subject_of
 from federation.compile.status import Problem, Status, Subject, statuses
+from federation.compile.vip_listeners import Served, served
 from federation.resources.node import ForwardClientCert
 from gateway.secret import Secret
 from gateway.snapshot import AccessLog, Backend, Node, Overload, Part, Snapshot, part_name
@@ -29,22 +31,25 @@ from gateway.snapshot import AccessLog, Backend, Node, Overload, Part, Snapshot,
 @dataclass(frozen=True)
 class Compiled:
     """snapshot with the keys its certificates name, and what `recompile` goes on from. dependents: hostname of the catalog → keys of
-    the plans that depend on it. static_problems: those that no change of a service changes."""
+    the plans that depend on it. static_problems: those that no change of a service changes. remade: hostnames whose parts were made
+    again since the Compiled before; None = all."""
 
     snapshot: Snapshot
     secrets: Mapping[str, Secret]
     setting: Setting
     listening: Listening
+    served: Served
     plans: Mapping[str, Plan]
     rendered: Mapping[str, Rendered]
     hosts: Mapping[str, Parts]
     dependents: Mapping[str, frozenset[str]]
     static_problems: tuple[Problem, ...]
+    remade: frozenset[str] | None = None
 
     @cached_property
     def findings(self) -> tuple[Problem, ...]:
         """Everything that is wrong, sorted, each once."""
-        found = dict.fromkeys((*self.static_problems, *self.listening.problems))
+        found = dict.fromkeys((*self.static_problems, *self.listening.problems, *self.served.problems))
         for rendered in self.rendered.values():
             found.update(dict.fromkeys(rendered.problems))
         for parts in self.hosts.values():
@@ -74,6 +79,12 @@ class Compiled:
         """Names of the backends of a hostname of the catalog."""
         parts = self.hosts.get(hostname)
         return [part.name for part in parts.parts if isinstance(part, Backend)] if parts is not None else []
+
+    def inherit(self, previous: Compiled) -> None:
+        """Take over what `previous` has found wrong, if it was asked: nothing has changed in that, and looking takes milliseconds."""
+        for name in ("findings", "statuses"):
+            if name in previous.__dict__:
+                self.__dict__[name] = previous.__dict__[name]
 
     def subset_labels(self, backend: Backend) -> frozenset[tuple[str, str]]:
         """The labels that tell this backend's workloads from the others of its service."""
@@ -108,29 +119,34 @@ def compiling(inputs: Inputs, described: Iterable[Problem] = (), previous: Snaps
         plans[plan.key] = plan
         yield
     rendered: dict[str, Rendered] = {}
+    references: dict[str, set[Reference]] = {}
+    _note(references, ports.references)
     for key, plan in plans.items():
-        rendered[key] = naming.render(plan, scoped, inputs)
+        rendered[key] = each = naming.render(plan, scoped, inputs)
+        _note(references, each.references)
         yield
-    references = _references([ports.references, *(each.references for each in rendered.values())])
-    yield
     hosts: dict[str, Parts] = {}
     for host in sorted(references.keys() | inputs.services.keys()):
         hosts[host] = backends_of(host, references.get(host, ()), setting)
         yield
-    parts: list[Part] = [_node(inputs), *ports.listeners, *rest]
+    listeners = served(ports, rendered.values(), inputs)
+    yield
+    parts = named([_node(inputs), *listeners.listeners, *rest])
     if "*" not in scoped.mesh:
-        parts.append(naming.blocked_host())
-    parts += [host for each in rendered.values() for host in each.hosts]
-    parts += [part for each in hosts.values() for part in each.parts]
-    yield
-    snapshot = yield from _assembled(named(parts), previous or Snapshot())
-    dependents = _dependents(plans.values())
-    yield
+        parts.update(named([naming.blocked_host()]))
+    for several in (*(each.hosts for each in rendered.values()), *(each.parts for each in hosts.values())):
+        for part in several:
+            parts.setdefault(part_name(part), part)
+        yield
+    snapshot = yield from assembled(parts.values(), previous or Snapshot())
+    snapshot = snapshot.changed((), [name for name in snapshot.parts if name not in parts])
+    dependents = yield from _dependents(plans.values())
     return Compiled(
         snapshot=snapshot,
         secrets=secrets_of(ports, hosts.values()),
         setting=setting,
         listening=ports,
+        served=listeners,
         plans=plans,
         rendered=rendered,
         hosts=hosts,
@@ -149,13 +165,13 @@ def finished(steps: Steps) -> Compiled:
             return result
 
 
-def _assembled(parts: Mapping[str, Part], snapshot: Snapshot) -> Generator[None, None, Snapshot]:
-    """The Snapshot of these parts, reusing what `snapshot` has. In batches: each part that is new costs its hash."""
-    whole = list(parts.values())
+def assembled(parts: Iterable[Part], snapshot: Snapshot) -> Generator[None, None, Snapshot]:
+    """`snapshot` with these parts. In batches: each part that is new costs its hash."""
+    whole = list(parts)
     for start in range(0, len(whole), BATCH):
-        snapshot = snapshot.changed(whole[start : start + BATCH])
         yield
-    return snapshot.changed((), [name for name in snapshot.parts if name not in parts])
+        snapshot = snapshot.changed(whole[start : start + BATCH])
+    return snapshot
 
 
 def references_to(hostname: str, keys: Iterable[str], rendered: Mapping[str, Rendered], ports: Listening) -> set[Reference]:
@@ -172,20 +188,20 @@ def secrets_of(ports: Listening, hosts: Iterable[Parts]) -> dict[str, Secret]:
     return found
 
 
-def _references(several: Iterable[frozenset[Reference]]) -> dict[str, set[Reference]]:
-    found: dict[str, set[Reference]] = {}
-    for each in several:
-        for reference in each:
-            found.setdefault(reference.host, set()).add(reference)
-    return found
+def _note(found: dict[str, set[Reference]], references: Iterable[Reference]) -> None:
+    for reference in references:
+        found.setdefault(reference.host, set()).add(reference)
 
 
-def _dependents(plans: Iterable[Plan]) -> dict[str, frozenset[str]]:
-    found: dict[str, set[str]] = {}
+def _dependents(plans: Iterable[Plan]) -> Generator[None, None, dict[str, frozenset[str]]]:
+    found: dict[str, frozenset[str]] = {}
     for plan in plans:
+        only = frozenset((plan.key,))
         for hostname in plan.depends:
-            found.setdefault(hostname, set()).add(plan.key)
-    return {hostname: frozenset(keys) for hostname, keys in found.items()}
+            known = found.get(hostname)
+            found[hostname] = only if known is None else known | only
+        yield
+    return found
 
 
 def named(parts: Iterable[Part]) -> dict[str, Part]:
@@ -216,6 +232,7 @@ def _node(inputs: Inputs) -> Node:
             memory_mb=spec.overload.max_memory_mb or 0,
             lag_ms=spec.overload.max_lag or 0,
         ),
+        dns=dns_of(inputs),
     )
 
 

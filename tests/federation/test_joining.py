@@ -62,17 +62,17 @@ def test_offers_follow_what_changed_and_nothing_else() -> None:
     assert offering.agree(peer_terms(RESOURCES, {}), export_terms(RESOURCES))
     assert not offering.agree(peer_terms(RESOURCES, {}), export_terms(RESOURCES))
     services = {"a.shop": service("a.shop"), "b.shop": service("b.shop"), "c.bank": service("c.bank")}
-    offering.offer(services, Verdicts(), services)
+    list(offering.offering(services, Verdicts(), services.keys()))
     assert [each.hostname for each in slot.value] == ["a.shop", "b.shop"]
     first, version = slot.value, slot.version
-    offering.offer(services, Verdicts(), services)
+    list(offering.offering(services, Verdicts(), services.keys()))
     assert slot.version == version
     services["b.shop"] = service("b.shop", Health.UNHEALTHY)
-    offering.offer(services, Verdicts(), ["b.shop"])
+    list(offering.offering(services, Verdicts(), ["b.shop"]))
     assert slot.value[0] is first[0]
     assert [count.healthy for count in slot.value[1].localities] == [0]
     del services["a.shop"]
-    offering.offer(services, Verdicts(), ["a.shop"])
+    list(offering.offering(services, Verdicts(), ["a.shop"]))
     assert [each.hostname for each in slot.value] == ["b.shop"]
     assert offering.agree({}, ())
     assert slot.value == ()
