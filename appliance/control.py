@@ -87,6 +87,10 @@ class Plane(Protocol):
         """Read every document again now."""
         ...
 
+    async def leave(self) -> None:
+        """Take back what was written to registries, for good."""
+        ...
+
     def report(self, report: Report) -> None:
         """Hear what the engine says."""
         ...
@@ -247,6 +251,12 @@ class Control:
         # The Node document is good again: a new process begins with it, as after any other end of this one.
         log.info("control.restart", reason="the Node document is good again")
         self._nursery.start_soon(self._end)
+
+    async def leave(self) -> None:
+        """Take back what was written to registries: what the admin API's leave does. Without a plane nothing was."""
+        log.info("control.leave")
+        if self._plane is not None:
+            await self._plane.leave()
 
     async def _end(self) -> None:
         raise Closed("to begin again with the Node document")

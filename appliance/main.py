@@ -36,14 +36,18 @@ def control(arguments: Sequence[str]) -> int:
 def begin(paths: Sequence[str]) -> Begun:
     """The plane of the one Node document in these paths. Raises CannotBegin."""
     from appliance.control import Begun
+    from appliance import registries
     from appliance.messages import Settings
     from appliance.state import StateDirectory
     from discovery.documents.file import FileDocuments
     from discovery.sources.dns import DnsSource
     from discovery.sources.static import StaticSource
     from federation.compile.inputs import located
-    from federation.plane import Factories, Plane
+    from federation.plane import Plane
+    from federation.surroundings import Factories
     from federation.trust.keeper import Keeper
+    from federation.vip_keeper import VipKeeper
+    from federation.vips import Ranges
 
     node = the_node(paths)
     spec = node.spec
@@ -52,9 +56,10 @@ def begin(paths: Sequence[str]) -> Begun:
     plane = Plane(
         node,
         [FileDocuments(paths)],
-        Factories(StaticSource, DnsSource),
+        Factories(StaticSource, DnsSource, registries.registry),
         Keeper(Path(state), spec.trust_domain, cluster=spec.cluster, dns_names=names),
         remembered=StateDirectory(Path(state)).load_remembered(),
+        vips=VipKeeper(Ranges.parse(spec.vips.range, spec.vips.range6), Path(state)),
     )
     settings = Settings(workers=spec.workers or len(os.sched_getaffinity(0)), drain_ms=spec.drain_duration, state_dir=state)
     return Begun(plane, settings)

@@ -26,6 +26,7 @@ from appliance.admin.rows import (
     EndpointRow,
     ListenerRow,
     PeerRow,
+    PublisherRow,
     RouteRow,
     Row,
     ServiceRow,
@@ -63,6 +64,7 @@ class View(Protocol):
     def peers(self) -> Sequence[PeerRow]: ...
     def certificates(self) -> Sequence[CertificateRow]: ...
     def sources(self) -> Sequence[SourceRow]: ...
+    def publishers(self) -> Sequence[PublisherRow]: ...
     def documents(self) -> Sequence[DocumentRow]: ...
     def snapshot(self) -> SnapshotRow: ...
     def dump(self) -> bytes:
@@ -76,6 +78,10 @@ class Hands(Protocol):
     """What the API changes."""
 
     def reload(self) -> None: ...
+    async def leave(self) -> None:
+        """Take back what was published, for good."""
+        ...
+
     def set_level(self, level: str) -> None:
         """Raises ValueError."""
         ...
@@ -100,6 +106,7 @@ def _reads(view: View) -> list[Route]:
         "peers": lambda request: view.peers(),
         "certificates": lambda request: view.certificates(),
         "sources": lambda request: view.sources(),
+        "publishers": lambda request: view.publishers(),
         "services": lambda request: view.services(),
         "config": lambda request: view.documents(),
     }
@@ -166,6 +173,10 @@ def _writes(hands: Hands) -> list[Route]:
         hands.reload()
         return json({"reload": "started"}, status=202)
 
+    async def leave(request: Request) -> Response:
+        await hands.leave()
+        return json({"published": "taken back"})
+
     async def level(request: Request) -> Response:
         body = await _body(request)
         try:
@@ -179,6 +190,7 @@ def _writes(hands: Hands) -> list[Route]:
 
     return [
         Route("/api/v1/reload", reload, methods=["POST"]),
+        Route("/api/v1/leave", leave, methods=["POST"]),
         Route("/api/v1/log", level, methods=["PUT"]),
         Route("/api/v1/log", levels, methods=["GET"]),
     ]

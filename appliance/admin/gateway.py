@@ -17,6 +17,7 @@ from appliance.admin.rows import (
     EndpointRow,
     ListenerRow,
     PeerRow,
+    PublisherRow,
     RouteRow,
     ServiceRow,
     SnapshotRow,
@@ -39,6 +40,7 @@ class Knowledge(Protocol):
     def winners(self, hostname: str) -> Sequence[WinnerRow] | None: ...
     def peers(self) -> Sequence[PeerRow]: ...
     def sources(self) -> Sequence[SourceRow]: ...
+    def publishers(self) -> Sequence[PublisherRow]: ...
     def documents(self) -> Sequence[DocumentRow]: ...
 
 
@@ -55,6 +57,9 @@ class Nothing:
         return ()
 
     def sources(self) -> Sequence[SourceRow]:
+        return ()
+
+    def publishers(self) -> Sequence[PublisherRow]:
         return ()
 
     def documents(self) -> Sequence[DocumentRow]:
@@ -120,6 +125,9 @@ class GatewayView:
 
     def sources(self) -> Sequence[SourceRow]:
         return self._knowledge.sources()
+
+    def publishers(self) -> Sequence[PublisherRow]:
+        return self._knowledge.publishers()
 
     def documents(self) -> Sequence[DocumentRow]:
         return self._knowledge.documents()

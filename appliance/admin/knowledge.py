@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 
@@ -11,6 +10,7 @@ from appliance.admin.rows import (
     DocumentRow,
     PeerAddressRow,
     PeerRow,
+    PublisherRow,
     ServiceRow,
     SourceRow,
     WinnerRow,
@@ -25,8 +25,6 @@ from federation.plane import Plane
 from federation.resources.document import Document
 from federation.resources.fedgate import Export
 from federation.resources.resources import Problem, Resources
-
-_NOT_DOCUMENTS = ("notes", "problems")
 
 
 class PlaneKnowledge:
@@ -55,6 +53,19 @@ class PlaneKnowledge:
     def sources(self) -> Sequence[SourceRow]:
         now = self._wall()
         return [source_row(self._plane.catalog, status, now) for status in self._plane.sources()]
+
+    def publishers(self) -> Sequence[PublisherRow]:
+        return [
+            PublisherRow(
+                name=each.name,
+                connected=each.connected,
+                published=each.published,
+                pending=each.pending,
+                conflicts=each.conflicts,
+                problem=each.error,
+            )
+            for each in self._plane.publishers()
+        ]
 
     def documents(self) -> Sequence[DocumentRow]:
         reading = self._plane.reading
@@ -146,7 +157,7 @@ def document_rows(resources: Resources, problems: Iterable[Problem], statuses: M
     for problem in problems:
         wrong.setdefault((problem.file, problem.kind, problem.name), []).append(problem)
     rows = []
-    for document in _documents(resources):
+    for document in resources.every():
         errors = wrong.pop((document.origin.file, document.kind, document.name), [])
         rows.append(_row(document, errors, statuses.get(Subject(document.kind, document.namespace, document.name))))
     for (file, kind, name), errors in wrong.items():
@@ -164,12 +175,6 @@ def document_rows(resources: Resources, problems: Iterable[Problem], statuses: M
             )
         )
     return sorted(rows, key=lambda row: (row.file, row.line, row.kind, row.name))
-
-
-def _documents(resources: Resources) -> Iterable[Document]:  # type: ignore[type-arg]
-    for field in dataclasses.fields(resources):
-        if field.name not in _NOT_DOCUMENTS:
-            yield from getattr(resources, field.name)
 
 
 def _row(document: Document, errors: Sequence[Problem], status: Status | None) -> DocumentRow:  # type: ignore[type-arg]

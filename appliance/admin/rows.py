@@ -175,6 +175,17 @@ class SourceRow(Row, frozen=True):
     problem: str
 
 
+class PublisherRow(Row, frozen=True):
+    """conflicts: names that somebody else owns there, left alone."""
+
+    name: str
+    connected: bool
+    published: int
+    pending: int
+    conflicts: tuple[str, ...]
+    problem: str
+
+
 class ConditionRow(Row, frozen=True):
     type: str
     status: bool

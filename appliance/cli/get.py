@@ -216,3 +216,19 @@ def sources(at: Address = None, config: Config = None, output: Format = Output.T
         *_plain("problem"),
     ]
     _show("/api/v1/sources", columns, address(at, config), output)
+
+
+@app.command()
+def publishers(at: Address = None, config: Config = None, output: Format = Output.TABLE) -> None:
+    """Where the merged catalog is written to, how much stands there, and which names somebody else owns.
+
+    Example: fedgate get publishers
+    """
+    columns: list[Column] = [
+        *_plain("name"),
+        ("STATE", lambda row: "connected" if row["connected"] else "lost"),
+        *_plain("published", "pending"),
+        ("CONFLICTS", lambda row: _words(row["conflicts"])),
+        *_plain("problem"),
+    ]
+    _show("/api/v1/publishers", columns, address(at, config), output)

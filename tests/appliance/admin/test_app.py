@@ -49,6 +49,9 @@ class FakeView:
     def winners(self, hostname):
         return [WinnerRow(field="ports", winner="east/static", reason="oldest", losers=())] if hostname == "a.shop" else None
 
+    def publishers(self):
+        return []
+
     def documents(self):
         return [DOCUMENT]
 
@@ -72,10 +75,13 @@ class FakeView:
 
 class FakeHands:
     def __init__(self):
-        self.reloads = 0
+        self.reloads = self.left = 0
 
     def reload(self):
         self.reloads += 1
+
+    async def leave(self):
+        self.left += 1
 
     def set_level(self, level):
         if level not in logs.LEVELS:
@@ -169,6 +175,8 @@ async def test_writes_are_on_the_unix_socket_which_is_private(tmp_path):
         assert (await ask(where, "/api/v1/config"))[0] == 200
         assert (await ask(where, "/api/v1/reload", method="POST"))[0] == 202
         assert hands.reloads == 1
+        assert (await ask(where, "/api/v1/leave", method="POST"))[0] == 200
+        assert hands.left == 1
         assert (await ask(where, "/api/v1/log", method="PUT", body=b'{"level": "debug"}'))[0] == 200
         status, _, body = await ask(where, "/api/v1/log", method="PUT", body=b'{"level": "loud"}')
         assert (status, json.loads(body)) == (400, {"error": "log level 'loud' does not exist"})
