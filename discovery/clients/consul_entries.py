@@ -23,7 +23,7 @@ PUBLISHED_BY = f"{PUBLISHED}-by"
 MAINTENANCE = ("_node_maintenance", "_service_maintenance")
 MOST_WEIGHT = 65_535  # Consul's own limit, DNS's for SRV
 _REGION, _ZONE, _SUBZONE = "topology.kubernetes.io/region", "topology.kubernetes.io/zone", "topology.istio.io/subzone"
-_TAG = "consul.tag/"
+_TAG = "tag.fedgate.io/"
 
 
 class Instance(msgspec.Struct, frozen=True):
@@ -47,7 +47,7 @@ class Instance(msgspec.Struct, frozen=True):
 
     @property
     def labels(self) -> tuple[tuple[str, str], ...]:
-        """Its meta, and its tags: `k=v` and `k|v` are the label k, any other is the label consul.tag/TAG."""
+        """Its meta, and its tags: `k=v` and `k|v` are the label k, any other is `tag.fedgate.io/TAG: "true"`."""
         labels: dict[str, str] = {}
         for tag in self.tags:
             separator = "=" if "=" in tag else "|"
