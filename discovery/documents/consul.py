@@ -1,0 +1,158 @@
+"""Documents in Consul's KV: every key under a prefix is a file of YAML or JSON.
+
+Theory of operation. One blocking query reads the whole prefix and returns when any key under it changes, so a change is published
+milliseconds later. What is not YAML keeps the last good documents of its key, and is an error until mended; a Consul that cannot be read
+keeps everything, and is an error of its own. A prefix that is empty is believed only if Consul's index went on: a Consul that lost its disk
+starts from the beginning, and a configuration is not withdrawn by accident.
+"""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import structlog
+import trio
+
+from discovery.backoff import DEFAULT, Backoff
+from discovery.clients.consul import ConsulClient, ConsulConnection, Failed, Refused
+from discovery.document import DocumentError, Documents, Origin, Outcome, RawDocument, parse
+from discovery.watch import Watchable
+
+MOST_KEYS = 10_000  # as many as files below a path: more is a prefix that was not meant
+FIRST_WITHIN = 5.0  # seconds that the start waits for Consul; then it goes on without, and the documents come when they come
+CONNECTIONS = 4
+# A writer that stores key by key is read 10 times at once, then 5 times a second.
+_EVERY = 0.2
+
+_log = structlog.get_logger("documents")
+
+
+class ConsulDocuments:
+    """The DocumentSource of one prefix. See DocumentSource."""
+
+    name = "consul"
+
+    def __init__(self, connection: ConsulConnection, prefix: str) -> None:
+        self.documents: Watchable[Documents] = Watchable(Documents())
+        self._connection = connection
+        self._prefix = prefix.strip("/") + "/"
+        self._keys: dict[str, _Key] = {}
+        self._again = trio.Event()
+        self._index = 0  # of the last answer, over all connections
+
+    async def run(self, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
+        """See DocumentSource. `started()` when the prefix was read, cannot be, or FIRST_WITHIN is over."""
+        async with trio.open_nursery() as nursery:
+            first = trio.Event()
+            nursery.start_soon(self._follow, first)
+            with trio.move_on_after(FIRST_WITHIN):
+                await first.wait()
+            if not first.is_set():
+                self._publish(f"did not answer within {FIRST_WITHIN:g} s")
+            task_status.started()
+
+    def reload(self) -> None:
+        """See DocumentSource: the prefix is read anew at once."""
+        self._again.set()
+
+    def report(self, outcomes: Mapping[Origin, Outcome]) -> None:
+        """Consul's keys take no status back: `fedgate get` and the log show it."""
+
+    async def _follow(self, first: trio.Event) -> None:
+        backoff = Backoff(DEFAULT, random.random)
+        async with ConsulClient(self._connection, connections=CONNECTIONS) as client:
+            index = 0
+            while True:
+                self._again = trio.Event()
+                pause = _EVERY
+                try:
+                    index = await self._read(client, index)
+                    backoff.succeeded()
+                except* Failed as group:
+                    index, pause = 0, backoff.failed()
+                    self._publish(str(group.exceptions[0]))
+                first.set()
+                with trio.move_on_after(pause):
+                    await self._again.wait()
+                if self._again.is_set():
+                    index = 0
+
+    async def _read(self, client: ConsulClient, index: int) -> int:
+        """Wait for a change, or for somebody who wants it read anew, and publish. Returns the index to go on with."""
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(self._give_up, nursery.cancel_scope)
+            answer = await client.keys(self._prefix, index)
+            went_back = answer.restarted or answer.index < self._index
+            if not answer.data and self._keys and went_back:
+                raise Refused(
+                    0, f"{self._prefix} is empty since Consul's index went back; write the documents again, or restore Consul"
+                )
+            self._index = answer.index
+            self._take(answer.data)
+            nursery.cancel_scope.cancel()
+            return answer.index
+        return 0
+
+    async def _give_up(self, scope: trio.CancelScope) -> None:
+        await self._again.wait()
+        scope.cancel()
+
+    def _take(self, found: Sequence[Mapping[str, Any]]) -> None:
+        texts = {str(each["Key"]): (int(each["ModifyIndex"]), each.get("Value") or b"") for each in found[:MOST_KEYS]}
+        for key in self._keys.keys() - texts.keys():
+            del self._keys[key]
+        for key, (index, text) in texts.items():
+            if not key.endswith("/"):  # a folder, as Consul's own page makes them
+                self._keys.setdefault(key, _Key(key)).take(index, text)
+        self._publish(
+            "" if len(found) <= MOST_KEYS else f"has {len(found)} keys, of which {MOST_KEYS} are read; name a narrower prefix"
+        )
+
+    def _publish(self, fault: str) -> None:
+        ordered = [self._keys[key] for key in sorted(self._keys)]
+        errors = [error for key in ordered for error in key.errors]
+        if fault:
+            errors.insert(0, DocumentError(Origin(f"consul:{self._prefix}"), fault, "its last good documents stand meanwhile"))
+        now = Documents(tuple(document for key in ordered for document in key.documents), tuple(errors))
+        last = self.documents.value
+        if now != last:
+            _tell(last, now)
+            self.documents.set(now)
+
+    def __repr__(self) -> str:
+        return f"<ConsulDocuments {self._connection.address} {self._prefix} keys={len(self._keys)}>"
+
+
+class _Key:
+    """One key: its last good documents (those that can be read, if it never was good), and the errors of its last reading."""
+
+    def __init__(self, key: str) -> None:
+        self._key = key
+        self._index = -1
+        self._good = False
+        self.documents: tuple[RawDocument, ...] = ()
+        self.errors: tuple[DocumentError, ...] = ()
+
+    def take(self, index: int, value: bytes) -> None:
+        if index == self._index:
+            return
+        self._index = index
+        origin = f"consul:{self._key}"
+        try:
+            documents, self.errors = parse(value.decode("utf-8-sig"), origin)
+        except UnicodeDecodeError as error:
+            documents = ()
+            self.errors = (DocumentError(Origin(origin), f"is not UTF-8: {error.reason}", "write YAML or JSON text"),)
+        self._good = self._good or not self.errors
+        if not self.errors or not self._good:
+            self.documents = documents
+
+
+def _tell(before: Documents, after: Documents) -> None:
+    for error in set(after.errors) - set(before.errors):
+        _log.warning("document.unreadable", origin=str(error.origin), error=error.message, remedy=error.remedy)
+    for error in set(before.errors) - set(after.errors):
+        _log.info("document.mended", origin=str(error.origin))
+    _log.info("documents.read", documents=len(after.documents), errors=len(after.errors))
