@@ -107,6 +107,27 @@ class RateLimited(GatewayError):
     body = b"local_rate_limited"
 
 
+class AccessDenied(GatewayError):
+    """The client may not use this backend (Backend.allowed). Status, body and detail are those of Envoy's RBAC filter."""
+
+    status, grpc, flag, detail = 403, 7, "-", "rbac_access_denied_matched_policy[none]"
+    body = b"RBAC: access denied"
+
+
+class NotReachable(GatewayError):
+    """The host or address that the client named is none that it may be taken to (policy/reach)."""
+
+    status, grpc, flag, detail = 403, 7, "-", "destination_not_allowed"
+    body = b"destination not allowed"
+
+
+class DnsFailed(GatewayError):
+    """The host that the client named has no address, or no nameserver answers. Flag and detail are those of Envoy's forward proxy."""
+
+    status, grpc, flag, detail = 503, 14, "DF", "dns_resolution_failure"
+    body = b"DNS resolution failure"
+
+
 class Overloaded(GatewayError):
     """This worker sheds: its loop is late or its memory full (native/overload)."""
 

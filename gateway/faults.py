@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ipaddress
 from collections.abc import Collection, Iterable, Iterator
 
 from gateway.snapshot import Backend, EndpointSet, Forward, Inbound, Listener, Name, Part, Snapshot, VirtualHost, part_name
@@ -66,6 +67,7 @@ def _part_faults(name: str, part: Part, snapshot: Snapshot) -> list[str]:
         case Backend():
             if part.overprovisioning < 100:
                 faults.append(f"{name}: overprovisioning {part.overprovisioning} is under 100")
+            faults += _network_faults(name, part)
         case Name():
             faults += [
                 f"{name}: backend {backend!r} does not exist"
@@ -73,6 +75,14 @@ def _part_faults(name: str, part: Part, snapshot: Snapshot) -> list[str]:
                 if f"backend/{backend}" not in snapshot.parts
             ]
     return faults
+
+
+def _network_faults(name: str, backend: Backend) -> Iterator[str]:
+    for text in (*backend.dynamic_networks, *(block for each in backend.allowed or () for block in each.ip_blocks)):
+        try:
+            ipaddress.ip_network(text, strict=False)
+        except ValueError:
+            yield f"{name}: {text!r} is no network"
 
 
 def _misnamed(name: str, part: Part) -> str:

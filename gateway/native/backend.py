@@ -18,12 +18,10 @@ from collections.abc import Callable, Mapping, Sequence
 from discovery.model import Health
 from gateway.engine import BackendStatistics, EndpointStatistics, PriorityMoved, Report
 from gateway.native.accounts import Where, backend_statistics, carrying, endpoint_statistics, where
-from gateway.native.breakers import Breakers
 from gateway.native.elsewhere import Entries, draw, next_on_ring, pick_untried
 from gateway.native.fitness import Fitness
+from gateway.native.guard import Guarded
 from gateway.native.host import Host, Waiter
-from gateway.native.limits import Limiter
-from gateway.native.original import Originals
 from gateway.native.returning import Returning
 from gateway.native.shared import Ejection, Shared
 from gateway.native.spread import EMPTY, NEVER, ByKey, gather, natural, spread
@@ -39,9 +37,9 @@ _MOVE_REPORTS = 0.25
 _STEP = 0.1
 
 
-class BackendState(Breakers):
-    """See the module. Create and change it through `Upstreams`. retries, overflow: counted by the exchange. limiter: its rate limits, if
-    any. fitness: which of its endpoints are fit. closed: the Snapshot has it no more."""
+class BackendState(Guarded):
+    """See the module. Create and change it through `Upstreams`. retries, overflow: counted by the exchange. fitness: which of its
+    endpoints are fit. closed: the Snapshot has it no more."""
 
     __slots__ = (
         "_entries",
@@ -49,7 +47,6 @@ class BackendState(Breakers):
         "_gone",
         "_hashed",
         "_moved_at",
-        "_originals",
         "_ramp",
         "_random",
         "_reported",
@@ -67,7 +64,6 @@ class BackendState(Breakers):
         "endpoints",
         "fitness",
         "hosts",
-        "limiter",
         "overflow",
         "reports",
         "retries",
@@ -96,14 +92,12 @@ class BackendState(Breakers):
         self._evacuated: Mapping[str, int] = {}
         self._gone: dict[Where, int] = {}  # traffic of hosts that are no more, or were elsewhere before
         self.fitness = Fitness(backend, shared, self.reports)
-        self.limiter: Limiter | None = None
         self._ramp: Returning | None = None
         self._spread = EMPTY
         self._entries: Entries = []
         self._without: dict[frozenset[int], Entries] = {}  # the same without some priorities
         self._hashed: ByKey | None = None
         self._returned: list[Host] = []  # by a check, since the last rebuild: they warm up
-        self._originals: Originals | None = None
         self._reported: tuple[int, ...] = ()
         self._moved_at = self._step_at = float("-inf")
         self._configure(backend)
@@ -128,7 +122,7 @@ class BackendState(Breakers):
         if len(entries) == 1:
             return entries[0][1]()
         if not entries:
-            return None if self._originals is None else self._originals.pick(original, now)
+            return None if self.originals is None else self.originals.pick(original, now)
         point = self._random() * 100.0
         for bound, choose in entries:
             if point < bound:
@@ -144,8 +138,8 @@ class BackendState(Breakers):
         attempt not in the priorities tried so far (previous_priorities)."""
         if self.fitness.changed:
             self._rebuild(now)
-        if self._originals is not None:
-            return tried[-1] if tried and not elsewhere else None
+        if self.originals is not None:
+            return self.originals.again(tried, now, elsewhere=elsewhere)
         hashed = None if key is None else self._hashed
         if policy.immediate or elsewhere:
             host = None if hashed is None or key is None else next_on_ring(hashed, key, tried, self.fitness, now)
@@ -175,6 +169,8 @@ class BackendState(Breakers):
 
     def untried(self, tried: Sequence[Host]) -> int:
         """How many endpoints in service a request has not tried."""
+        if self.originals is not None:
+            return self.originals.untried(tried)
         return sum(1 for hosts in self._spread.in_service for host in hosts if host not in tried)
 
     # ------------------------------------------------------------------------------------------- the life of an attempt
@@ -291,12 +287,6 @@ class BackendState(Breakers):
         self._suspicious = min(400, *codes) if codes else 400  # statuses from here on are looked at
         self._timed = backend.balance is Balance.PEAK_EWMA
         self.fitness.configure(backend)
-        if backend.balance is not Balance.PASSTHROUGH:
-            if self._originals is not None:
-                self._originals.close()
-            self._originals = None
-        elif self._originals is None:
-            self._originals = Originals(backend.name)
         if backend.failback is None:
             if self._ramp is not None:
                 self._ramp.close()
@@ -307,10 +297,7 @@ class BackendState(Breakers):
             self._ramp.policy = backend.failback
         shared = self.fitness.shared
         self.limit(backend, shared, sum(host.opened for host in self.hosts.values()))
-        if not backend.rate_limits or shared is None:
-            self.limiter = None
-        elif self.limiter is None or backend.rate_limits != self.limiter.limits:
-            self.limiter = Limiter(backend.rate_limits, shared, backend.name)
+        self.guard(backend, shared)
 
     def assess(self, verdicts: Mapping[str, Verdict], evacuated: Mapping[str, int]) -> None:
         """Take over what control knows of this backend's endpoints, by id or group."""
@@ -345,7 +332,7 @@ class BackendState(Breakers):
 
     def reached(self) -> list[Host]:
         """Everybody who may have connections: listed, or meant by a client."""
-        return [*self.hosts.values(), *(self._originals.hosts.values() if self._originals is not None else ())]
+        return [*self.hosts.values(), *(self.originals.hosts.values() if self.originals is not None else ())]
 
     def close(self) -> None:
         """The backend is gone: its ejections and counters count no more."""
@@ -355,8 +342,8 @@ class BackendState(Breakers):
         self.unlimit()
         if self._ramp is not None:
             self._ramp.close()
-        if self._originals is not None:
-            self._originals.close()
+        if self.originals is not None:
+            self.originals.close()
 
     def _rebuild(self, now: float) -> None:
         hosts = self.fitness.hosts

@@ -76,7 +76,7 @@ async def _own(
             if not shares and given.server_name == _name(x, state, host):
                 return given
             given.close()  # opened for another name, or spoke HTTP/1 already; another may be opened in its place
-        elif shares and pool.available() is not None:
+        elif shares and pool.available(_wanted_name(x, state, host)) is not None:
             return None
     state.connected(host)
 
@@ -102,6 +102,12 @@ def _name(x: Exchange, state: BackendState, host: Host) -> str:
     return x.runtime.dialer.name_for(tls, x.authority.decode("latin-1")) if tls is not None else ""
 
 
+def _wanted_name(x: Exchange, state: BackendState, host: Host) -> str | None:
+    """What a shared connection must have been opened for; None = any will do, as all are opened for the same name or without TLS."""
+    tls = tls_of(state.backend, host)
+    return None if tls is None or tls.sni else _name(x, state, host)
+
+
 async def _shared(x: Exchange, state: BackendState, host: Host, limit: float, *, negotiate: bool) -> Upstream | Http2Client:
     """One of HTTP/2, if the endpoint agrees. negotiate: it may not."""
     pool: Pool = host.pool
@@ -109,7 +115,7 @@ async def _shared(x: Exchange, state: BackendState, host: Host, limit: float, *,
         # Where no more connections may be opened, who dials waits for a place too.
         until = limit if pool.line else min(limit, x.strand.reactor.now + state.backend.connect_timeout_ms / 1000)
         await _wait(x.strand, pool, until, limit)
-        found: Http2Client | None = pool.available()
+        found: Http2Client | None = pool.available(_wanted_name(x, state, host))
         if found is not None:
             return found
         if negotiate and pool.only_http1:
@@ -120,7 +126,7 @@ async def _shared(x: Exchange, state: BackendState, host: Host, limit: float, *,
     try:
         upstream = await _own(x, state, host, limit, None if negotiate else _ALPN["h2"], shares=True)
         if upstream is None:
-            shared: Http2Client = pool.available()
+            shared: Http2Client = pool.available(_wanted_name(x, state, host))
             return shared
         if negotiate and _negotiated(upstream) != "h2":
             pool.only_http1 = True

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from gateway.errors import FaultAborted, RateLimited, UpstreamTimeout
+from gateway.errors import AccessDenied, FaultAborted, RateLimited, UpstreamTimeout
 from gateway.native.backend import BackendState
 from gateway.native.codec.events import RequestHead
 from gateway.native.codec.fields import Kind, field_of
@@ -16,7 +16,7 @@ from gateway.native.host import Host
 from gateway.native.reactor import DeadlineExceeded, suspend
 from gateway.policy.deadline import GRPC_TIMEOUT, PER_TRY_TIMEOUT, UPSTREAM_TIMEOUT, Limits, expected, request_limit
 from gateway.policy.hashing import HashKey, Peer
-from gateway.snapshot import Balance, HashPolicy, ListenerKind
+from gateway.snapshot import HashPolicy, ListenerKind
 from gateway.table import CompiledRoute, Destination, Forwarding, Operations
 
 if TYPE_CHECKING:
@@ -77,6 +77,16 @@ def operations(x: Exchange, destination: Destination) -> Operations:
     return found
 
 
+def admitted(x: Exchange, head: RequestHead, state: BackendState) -> None:
+    """Who may use the backend. Raises AccessDenied."""
+    if state.access is not None:
+        allowed, why = state.access.decide(x.context.identity, x.client_address(head))
+        if not allowed:
+            x.unusual = True
+            x.runtime.observer.refuse("access-denied")
+            raise AccessDenied(f"{AccessDenied.detail}{{{why}}}")
+
+
 def limited(x: Exchange, head: RequestHead, state: BackendState) -> None:
     """The backend's rate limits. Raises RateLimited."""
     limiter = state.limiter
@@ -132,12 +142,8 @@ def says_timeouts(head: RequestHead) -> bool:
 
 
 def pick(x: Exchange, head: RequestHead, state: BackendState, now: float, *, repeatable: bool) -> Host | None:
-    """The endpoint, where the balance looks at the request."""
+    """The endpoint, where the balance takes a hash of the request."""
     backend = state.backend
-    if backend.balance is Balance.PASSTHROUGH:
-        authority = (x.authority or head.authority).decode("latin-1")
-        original = authority if authority.rpartition(":")[2].isdigit() else f"{authority}:{backend.port}"
-        return state.pick(now, repeatable=repeatable, original=original)
     if backend.hash is None:
         return state.pick(now, repeatable=repeatable)
     compiled = _hash_keys.get(backend.hash)

@@ -33,10 +33,11 @@ from gateway.native.attempts import (
 from gateway.native.backend import BackendState
 from gateway.native.codec.events import RequestHead, ResponseHead
 from gateway.native.connecting import connect
-from gateway.native.filters import limited, limits, operations, pick, says_timeouts
+from gateway.native.filters import admitted, limited, limits, operations, pick, says_timeouts
 from gateway.native.heads import request_lines
 from gateway.native.host import Host
 from gateway.native.http2_client import Http2Client, Http2Upstream
+from gateway.native.meant import for_request
 from gateway.native.pool import AttemptFailed, Pool, Upstream, take, tls_of
 from gateway.native.reactor import DeadlineExceeded, suspend
 from gateway.native.relay import Broken, drained, stream_answer, whole_answer
@@ -70,6 +71,8 @@ async def forward(x: Exchange, head: RequestHead, action: Forwarding) -> bool:
     state = x.state = x.runtime.states.get(destination.backend)
     if state is None:
         raise NoBackend
+    if state.access is not None:
+        admitted(x, head, state)
     if state.limiter is not None:
         limited(x, head, state)
     if not state.admits():
@@ -89,6 +92,8 @@ async def forward(x: Exchange, head: RequestHead, action: Forwarding) -> bool:
     backend = state.backend
     if backend.hash is None and backend.balance is not _PASSTHROUGH:
         host = state.pick(now, repeatable=head.method in _SAFE)
+    elif backend.hash is None:
+        host = await for_request(x, head, state, repeatable=head.method in _SAFE)
     else:
         host = pick(x, head, state, now, repeatable=head.method in _SAFE)
     x.operations = destination.response if x.cors is None and not x.cookie else operations(x, destination)
@@ -169,7 +174,11 @@ def _kept(x: Exchange, head: RequestHead, state: BackendState, host: Host) -> Up
         return None
     http2 = state.backend.http2
     if pool.shared and (http2 is None or not http2.client or head.minor == 2):
-        shared: Http2Client | None = pool.available()
+        tls = tls_of(state.backend, host)
+        name = None  # a connection whose certificate was proven for one host is not used for another
+        if tls is not None and not tls.sni:
+            name = x.runtime.dialer.name_for(tls, x.authority.decode("latin-1"))
+        shared: Http2Client | None = pool.available(name)
         return shared
     if not pool or (http2 is not None and (http2.always or (http2.client and head.minor == 2))):
         return None

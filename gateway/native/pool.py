@@ -34,6 +34,7 @@ _KEPT = 1024  # idle connections a host may hold: twice what Envoy's drill of 50
 _CONNECTED = frozenset((0, errno.EISCONN))
 _UNDER_WAY = frozenset((*_CONNECTED, errno.EINPROGRESS, errno.EALREADY))
 _NON_BLOCKING = socket.SOCK_STREAM | socket.SOCK_NONBLOCK
+_BIND_ADDRESS_NO_PORT = 24  # IP_BIND_ADDRESS_NO_PORT of linux/in.h, which Python 3.11 has no name for
 _TCP_TO_PEERS = ("istio",)  # what Istio's gateways offer for TCP inside mutual TLS (DESIGN section 5)
 
 
@@ -67,10 +68,10 @@ class Pool(list["Upstream"]):
         self.waiting: list[Strand] = []
         self.line: Line[Upstream] | None = None
 
-    def available(self) -> Any:
-        """A shared connection with room for another request, or None."""
+    def available(self, server_name: str | None = None) -> Any:
+        """A shared connection with room for another request, or None. server_name: only one that was opened for this name."""
         for connection in self.shared:
-            if connection.available():
+            if connection.available() and (server_name is None or connection.server_name == server_name):
                 return connection
         return None
 
@@ -293,7 +294,7 @@ class Dialer:
         strand.until(min(limit, connect_by))
         stream: Stream | None = None
         try:
-            stream = await self._connect(strand, host)
+            stream = await self._connect(strand, host, backend.source_address)
             if backend.keepalive is not None:
                 set_keepalive(stream.sock, backend.keepalive)
             if backend.proxy_protocol and not host.endpoint.peer:
@@ -329,10 +330,15 @@ class Dialer:
             return AttemptFailed(Failure.CONNECT, f"delayed_connect_error:_{error.errno}")
         return None
 
-    async def _connect(self, strand: Strand, host: Host) -> Stream:
+    async def _connect(self, strand: Strand, host: Host, source: str) -> Stream:
         endpoint = host.endpoint
         sock, address = _socket(endpoint.address, endpoint.port)
         try:
+            if source and sock.family != socket.AF_UNIX:
+                # Its port is chosen when the socket connects, so that ports are shared by all endpoints (ip(7)). An endpoint of the other
+                # IP version fails: connections leave from this address or not at all.
+                sock.setsockopt(socket.IPPROTO_IP, _BIND_ADDRESS_NO_PORT, 1)
+                sock.bind((source, 0))
             code = sock.connect_ex(address)
             if code == errno.EINPROGRESS:
                 # On this machine the other side has answered by now. Asking costs 0.3 µs; if it is so, a turn of the loop is saved.

@@ -13,6 +13,7 @@ from gateway.native.observe import Observer
 from gateway.native.overload import OverloadMonitor
 from gateway.native.pool import Dialer
 from gateway.native.reactor import Reactor, Strand
+from gateway.native.resolver import Resolver
 from gateway.snapshot import Inbound
 from gateway.table import Destination, Forwarding, RouteTable
 
@@ -49,6 +50,7 @@ class Runtime:
         "random",
         "reactor",
         "ready",
+        "resolver",
         "states",
         "tables",
         "trusted_proxies",
@@ -61,6 +63,7 @@ class Runtime:
         self.reactor = reactor
         self.dialer = dialer
         self.observer = observer
+        self.resolver = Resolver(reactor)
         self.mirror: Mirror = _no_mirror
         self.overload = OverloadMonitor(reactor)
         self.states = states

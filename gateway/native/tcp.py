@@ -13,14 +13,17 @@ from __future__ import annotations
 
 import select
 
+from gateway.errors import AccessDenied, GatewayError
 from gateway.native.backend import BackendState
 from gateway.native.connection import ConnectionContext
 from gateway.native.host import Host
+from gateway.native.meant import for_connection, redirected
 from gateway.native.pool import AttemptFailed, Opened, local_of
 from gateway.native.reactor import NEVER, Strand, nobody
 from gateway.native.runtime import Runtime
 from gateway.native.stream import Stream
 from gateway.native.tunnel import Counts, Ended, relay
+from gateway.policy.access import Access
 from gateway.policy.failure import Failure
 from gateway.policy.hashing import xxh64
 from gateway.policy.retry import ELSEWHERE
@@ -110,8 +113,14 @@ class Connection:
         if state is None:
             self.flag = b"NC"
             return None
+        if state.access is not None and not self._admitted(state.access):
+            return None
         self._stream.listen(self._early)
-        host = self._pick(state)
+        try:
+            host = self._pick(state) if state.reach is None else await self._find(state)
+        except GatewayError as error:
+            self.flag, self.termination = error.flag.encode(), error.detail.encode()
+            return None
         if host is None:
             self.flag = b"UH"
         while host is not None:
@@ -124,6 +133,23 @@ class Connection:
                 return opened
             host = self._next(state)
         return None
+
+    def _admitted(self, access: Access) -> bool:
+        """As Envoy's network RBAC filter: closed, and why is its termination."""
+        allowed, why = access.decide(self.context.identity, self.context.peer_address)
+        if not allowed:
+            self._runtime.observer.refuse("access-denied")
+            self.termination = f"{AccessDenied.detail}{{{why}}}".encode()
+        return allowed
+
+    async def _find(self, state: BackendState) -> Host | None:
+        """Where the client itself meant, as far as it said so. Raises NotReachable, DnsFailed."""
+        context = self.context
+        original = context.local if context.listener.proxy_protocol else redirected(self._stream.sock)
+        try:
+            return await for_connection(self._strand, self._runtime.resolver, state, context.sni, original, NEVER)
+        finally:
+            self._strand.until(NEVER)
 
     def _pick(self, state: BackendState) -> Host | None:
         """The first endpoint. A connection has no property to be told apart by but its client's address."""
@@ -226,4 +252,3 @@ class Connection:
 
     def __repr__(self) -> str:
         return f"<Connection {self.context.peer} {self.backend_name} {self._given!r}>"
-

@@ -95,6 +95,8 @@ class Upstreams:
             state.assess(self._verdicts.endpoints.get(name, _NOTHING), self._verdicts.evacuated)
         elif state.backend == backend and state.endpoints == endpoints:
             return []
+        if backend.logical:
+            self._readdress(state, endpoints)
         removed = state.reconcile(backend, endpoints, now)
         for host in removed:
             self._unindex(state, host)
@@ -102,6 +104,14 @@ class Upstreams:
             if host.shared_key not in self._by_shared:
                 self._index(state, host, now)
         return removed
+
+    def _readdress(self, state: BackendState, endpoints: tuple[LbEndpoint, ...]) -> None:
+        """One name, one address at a time: connections that stand go on, new ones are opened to the new address."""
+        for endpoint in endpoints:
+            host = state.hosts.get(endpoint.id)
+            if host is not None and host.key != endpoint.key:
+                self._unindex(state, host)
+                host.endpoint, host.key = endpoint, endpoint.key
 
     def _remove(self, name: str) -> list[Host]:
         state = self.states.pop(name)

@@ -10,7 +10,7 @@ import gateway.errors
 from gateway.errors import FaultAborted, GatewayError, NoHealthyEndpoint, Overflow, Overloaded, RateLimited, to_grpc, to_http
 
 KINDS = [kind for _, kind in inspect.getmembers(gateway.errors, inspect.isclass) if issubclass(kind, GatewayError)]
-FLAGS = {"-", "DPE", "NR", "NC", "UH", "UO", "UF", "UC", "UPE", "UT", "DR", "UAEX", "DC", "RL", "OM", "FI"}
+FLAGS = {"-", "DPE", "NR", "NC", "UH", "UO", "UF", "UC", "UPE", "UT", "DR", "UAEX", "DC", "DF", "RL", "OM", "FI"}
 
 
 def test_every_failure_is_complete() -> None:
