@@ -135,7 +135,7 @@ class VipKeeper:
         async with trio.open_nursery() as nursery:
             nursery.start_soon(self._refresh)
             if self._path is not None:
-                nursery.start_soon(self._save)
+                nursery.start_soon(self._save, self._path)
             if self._store is not None:
                 nursery.start_soon(self._agree, self._store)
             task_status.started()
@@ -174,11 +174,14 @@ class VipKeeper:
     def _is_taken(self, slot: int) -> bool:
         return slot in self._taken or any(slot in block for block in self._blocks)
 
-    def _learn_local(self, hosts: Iterable[str]) -> None:
-        """Which of the addresses that these services bring come to this machine. An address that was local once is asked for again only
-        by `_refresh`."""
+    def _ask_networks(self) -> None:
+        pairs = zip(self.ranges.networks, self.ranges.addresses(1), strict=True)
+        self._networks = frozenset(network for network, address in pairs if self._local(address))
+
+    def _learn_local(self, hosts: Iterable[str], *, again: bool = False) -> None:
+        """Which of the addresses that these services bring come to this machine; others stay as they are known, unless `again`."""
         before = self.assigned.value
-        local = before.local | self._networks
+        local = (frozenset() if again else before.local) | self._networks
         for host in hosts:
             for address in self._written[host]:
                 if address not in local and self._local(_first(address)):
@@ -231,8 +234,8 @@ class VipKeeper:
         if self._agreement is not None and host not in self._agreement.crowded:
             return self.fault or "the gateways of this cluster have not agreed on its address yet"
         return (
-            f"the range {self.ranges.v4} is used up: {len(self._table)} of {self.ranges.size - 2} addresses are given away or kept for services "
-            "that went within the last hour; write a larger vips.range in the Node"
+            f"the range {self.ranges.v4} is used up: all of its {self.ranges.size - 2} addresses are given away, or kept for services that "
+            "went within the last hour; write a larger vips.range in the Node"
         )
 
     # ------------------------------------------------------------------------------------------------------------ tasks
@@ -249,6 +252,8 @@ class VipKeeper:
             for row in self._table.forget(now):
                 self._touched(row)
             self._settle(frozenset(self._wanted))
+            self._ask_networks()
+            self._learn_local(frozenset(self._written), again=True)
             self._awake.set()
             await trio.sleep(REFRESH_S / 4)
 
@@ -257,15 +262,15 @@ class VipKeeper:
         if self._agreement is not None:
             self._agreement.touch(row.slot)
 
-    async def _save(self) -> None:
+    async def _save(self, path: Path) -> None:
         while True:
             if self._unsaved:
                 self._unsaved = False
                 try:
-                    await trio.to_thread.run_sync(_store_file, self._path, self.ranges, list(self._table.rows.values()))
+                    await trio.to_thread.run_sync(_store_file, path, self.ranges, list(self._table.rows.values()))
                 except TrustError as error:
                     self._unsaved = True
-                    log.error("vips.unsaved", path=str(self._path), error=str(error), action="make the state directory writable")
+                    log.error("vips.unsaved", path=str(path), error=str(error), action="make the state directory writable")
             await trio.sleep(WRITE_S)
 
     async def _agree(self, store: SharedStore) -> None:
@@ -346,8 +351,7 @@ def _set(mapping: dict[str, object] | dict[str, str] | dict[str, tuple[str, ...]
 
 def _first(address: str) -> str:
     """An address of a CIDR that can be asked for."""
-    network, slash, _ = address.partition("/")
-    return network
+    return address.partition("/")[0]
 
 
 def _load(path: Path | None, ranges: Ranges) -> list[Row]:

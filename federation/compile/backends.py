@@ -18,6 +18,7 @@ from discovery.model import Endpoint, Port, Protocol, Service
 from federation.compile.credentials import Credentials
 from federation.compile.federation import Federation
 from federation.compile.inputs import Inputs, with_located_files
+from federation.compile.name_parts import address_problems, name_of, name_references
 from federation.compile.names import (
     backend_name,
     covers,
@@ -108,11 +109,15 @@ def backends_of(host: str, references: Iterable[Reference], setting: Setting) ->
     if word:
         text = f"{BALANCE_ANNOTATION} is {word[:40]!r}, which is no balance it can ask for; write PEAK_EWMA, or remove it"
         this.problems += [warning(subject_of(each), "metadata.annotations", "UnknownBalance", text) for each in this.owners]
-    for reference in sorted(references):
+    for reference in sorted({*references, *(name_references(service) if service is not None else ())}):
         parts += _backend(this, reference, "outbound")
     parts += _inbound(this)
     known = {part_name(part) for part in parts}
     parts += [part for part in _automatic(this) if part_name(part) not in known]
+    name = name_of(service, setting) if service is not None else None
+    if service is not None:
+        this.problems += address_problems(service, setting)
+    parts += [name] if name is not None else []
     return Parts(tuple(parts), tuple(sorted(this.keys.secrets.items())), tuple(dict.fromkeys(this.problems)))
 
 

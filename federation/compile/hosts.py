@@ -5,8 +5,8 @@ services exist), and each Plan says which hostnames of the catalog it depends on
 service renders the Plans that depend on it and no other, and ends in what rendering everything would give.
 
 At a Gateway a name is the narrower of a VirtualService's host and a server's. On `mesh` every HTTP service has its own name, the
-Kubernetes short forms, and each with every HTTP port; a name alone means port 80, else the lowest HTTP port. Hosts that nobody knows
-are 404 at a Gateway and, under REGISTRY_ONLY, 502 on `mesh` (Istio's BlackHole).
+Kubernetes short forms and its virtual addresses, and each with every HTTP port; a name alone means port 80, else the lowest HTTP port.
+Hosts that nobody knows are 404 at a Gateway and, under REGISTRY_ONLY, 502 on `mesh` (Istio's BlackHole).
 """
 
 from __future__ import annotations
@@ -16,12 +16,13 @@ from dataclasses import dataclass
 
 from discovery.model import Service
 from federation.compile.inputs import Inputs
-from federation.compile.names import intersection, split_gateway_host
+from federation.compile.names import intersection, resolve, split_gateway_host
 from federation.compile.routes import Reference, Table, default_route, joined, routes_of
 from federation.compile.scope import MESH, Bound, Scope
 from federation.compile.services import subject_of
 from federation.compile.status import Problem, left_out
-from gateway.snapshot import DirectResponse, MatchKind, Redirect, Route, RouteMatch, StringMatch, VirtualHost
+from federation.compile.vip_chains import vip_chains
+from gateway.snapshot import DirectResponse, FilterChain, MatchKind, Redirect, Route, RouteMatch, StringMatch, VirtualHost
 
 DEFAULT_PORT = 80  # what a URL without a port means (RFC 9110 section 4.2.1)
 _BLOCKED = Route("block_all", RouteMatch(), DirectResponse(502))  # the name and status of Istio's BlackHoleCluster
@@ -67,11 +68,12 @@ class Plan:
 
 @dataclass(frozen=True)
 class Rendered:
-    """What a Plan came to."""
+    """What a Plan came to. chains: (port, chain) of the addresses by which the service is reached."""
 
     hosts: tuple[VirtualHost, ...] = ()
     references: frozenset[Reference] = frozenset()
     problems: tuple[Problem, ...] = ()
+    chains: tuple[tuple[int, FilterChain], ...] = ()
 
 
 def gateway_plans(
@@ -141,7 +143,18 @@ def mesh_plan(scope: Scope, hostname: str) -> Plan:
     depends = {hostname, *short_forms(hostname, scope.cluster_domain)}
     if holder is None:
         return Plan(MESH, hostname, DEFAULT_PORT, (), frozenset(depends))
-    return Plan(MESH, hostname, DEFAULT_PORT, ((holder, MESH),), frozenset(depends | holder.destinations))
+    depends |= holder.destinations | _relayed_to(holder, scope.cluster_domain)
+    return Plan(MESH, hostname, DEFAULT_PORT, ((holder, MESH),), frozenset(depends))
+
+
+def _relayed_to(bound: Bound, cluster_domain: str) -> set[str]:
+    """Every host that its `tcp` and `tls` routes send to."""
+    document = bound.document
+    splits = [
+        *(each for tcp in document.spec.tcp for each in tcp.route),
+        *(each for tls in document.spec.tls for each in tls.route),
+    ]
+    return {resolve(each.destination.host, document.namespace, cluster_domain) for each in splits}
 
 
 def blocked_host() -> VirtualHost:
@@ -183,23 +196,26 @@ def _render_mesh(plan: Plan, scope: Scope, inputs: Inputs) -> Rendered:
         table = _table(MESH, port, scope, inputs)
         parts = [routes_of(bound, table) for bound, _ in plan.sources]
         routes = joined(parts) if routed else (default_route(plan.domain, port, table),)
-        domains = _domains(plan.domain, port, ports, scope, inputs.services)
+        domains = _domains(plan.domain, port, ports, scope, inputs)
         if domains:
             hosts.append(VirtualHost(MESH, f"{plan.domain}:{port}", domains, routes))
             references |= table.references
             problems += table.problems
-    return Rendered(tuple(hosts), frozenset(references), tuple(problems))
+    vips = vip_chains(service, plan.sources[0][0] if plan.sources else None, scope, inputs)
+    problems += vips.problems
+    return Rendered(tuple(hosts), frozenset(references | vips.references), tuple(problems), vips.by_port)
 
 
 def _http_ports(service: Service | None) -> list[int]:
     return sorted({port.number for port in service.ports if port.protocol.is_http}) if service else []
 
 
-def _domains(hostname: str, port: int, ports: list[int], scope: Scope, services: Mapping[str, Service]) -> tuple[str, ...]:
+def _domains(hostname: str, port: int, ports: list[int], scope: Scope, inputs: Inputs) -> tuple[str, ...]:
     main = DEFAULT_PORT if DEFAULT_PORT in ports else ports[0]
     if hostname.startswith("*"):  # a wildcard says nothing about ports
         return (hostname,) if port == main else ()
-    names = [hostname, *(short for short in short_forms(hostname, scope.cluster_domain) if short not in services)]
+    names = [hostname, *(short for short in short_forms(hostname, scope.cluster_domain) if short not in inputs.services)]
+    names += [f"[{each}]" if ":" in each else each for each in inputs.assigned.addresses.get(hostname, ())]
     return tuple(sorted([*(f"{name}:{port}" for name in names), *(names if port == main else ())]))
 
 

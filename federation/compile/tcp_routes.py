@@ -52,12 +52,12 @@ class Streams:
     problems: tuple[Problem, ...] = ()
 
 
-def tcp_routes(server: TcpServer, scope: Scope, inputs: Inputs) -> Streams:
-    """For a server of protocol TCP, or TLS that ends here (mode SIMPLE, MUTUAL …). Raises nothing; without routes the server has nowhere
-    to send its connections."""
+def tcp_routes(server: TcpServer, scope: Scope, inputs: Inputs, *, among: Iterable[Bound] | None = None) -> Streams:
+    """For a server of protocol TCP, or TLS that ends here (mode SIMPLE, MUTUAL …). among: VirtualServices to look at, None = all of the
+    server's gateway. Raises nothing; without routes the server has nowhere to send its connections."""
     this = _Making(server, _table(server, scope, inputs))
     routes: list[TcpRoute] = []
-    for bound in scope.bound_to(server.gateway):
+    for bound in scope.bound_to(server.gateway) if among is None else among:
         if not any(True for host in bound.hosts for _ in _common(host, server, bound)):
             continue
         for index, tcp in enumerate(bound.document.spec.tcp):
@@ -74,11 +74,11 @@ def tcp_routes(server: TcpServer, scope: Scope, inputs: Inputs) -> Streams:
     return this.done(routes=tuple(routes))
 
 
-def tls_routes(server: TcpServer, scope: Scope, inputs: Inputs) -> Streams:
-    """For a PASSTHROUGH server. A server name that the Gateway's hosts do not cover is not served (IST0132)."""
+def tls_routes(server: TcpServer, scope: Scope, inputs: Inputs, *, among: Iterable[Bound] | None = None) -> Streams:
+    """For a PASSTHROUGH server; among: as there. A server name that the Gateway's hosts do not cover is not served (IST0132)."""
     this = _Making(server, _table(server, scope, inputs))
     chains: dict[str, list[TcpRoute]] = {}
-    for bound in scope.bound_to(server.gateway):
+    for bound in scope.bound_to(server.gateway) if among is None else among:
         for index, tls in enumerate(bound.document.spec.tls):
             path = f"spec.tls[{index}]"
             for place, match in enumerate(tls.match):
