@@ -87,7 +87,7 @@ def mesh(folder: Path, *names: str) -> list[Leaf]:
 
 
 def _node(folder: Path, cluster: str, ports: Ports, east_west: int) -> str:
-    listen = {"admin": ports.admin, "health": free_port(), "eastWest": east_west, "http": free_port()}
+    listen = {"admin": ports.admin, "health": free_port(), "eastWest": east_west, "http": free_port(), "dns": free_port()}
     addresses = ", ".join(f"{name}: '127.0.0.1:{port}'" for name, port in listen.items())
     return f"""apiVersion: fedgate.io/v1
 kind: Node

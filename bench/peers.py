@@ -215,7 +215,7 @@ http {{
 
 def node_document(folder: Path, ports: Ports) -> str:
     """A fedgate Node in locality region1/a, all on 127.0.0.1."""
-    listen = {"admin": ports.admin, "health": free_port(), "eastWest": free_port(), "http": free_port()}
+    listen = {"admin": ports.admin, "health": free_port(), "eastWest": free_port(), "http": free_port(), "dns": free_port()}
     addresses = ", ".join(f"{name}: '127.0.0.1:{port}'" for name, port in listen.items())
     return f"""apiVersion: fedgate.io/v1
 kind: Node

@@ -13,6 +13,7 @@ HOST = "bookshop.example.com"
 INGRESS_PORT = 8080
 ADMIN_PORT = 15000
 HEALTH_PORT = 15021
+DNS_PORT = 15053
 MESH_PORT = 15080
 EAST_WEST_PORT = 15443
 VERSIONS = {"reviews": ("v1", "v2", "v3")}
@@ -88,6 +89,7 @@ spec:
     health: {here.gateway}:{HEALTH_PORT}
     eastWest: {here.gateway}:{EAST_WEST_PORT}
     http: {here.gateway}:{MESH_PORT}
+    dns: {here.gateway}:{DNS_PORT}
   accessLog: {{path: {state}/access.log, format: text}}
 """
 

@@ -19,6 +19,7 @@ from federation.resources.resources import Resources
 from federation.vips import Assigned
 
 NO_VIPS = Assigned()
+RESOLV_CONF = "/etc/resolv.conf"
 _FILE_FIELDS = ("server_certificate", "client_certificate", "private_key", "ca_certificates", "ca_crl")
 _FILE_LISTS = ("tls_certificates",)  # of messages that have such fields
 
@@ -27,7 +28,7 @@ _FILE_LISTS = ("tls_certificates",)  # of messages that have such fields
 class Inputs:
     """resources: the documents. services: the merged catalog by hostname. identity: who this gateway is, None without one (then
     no east-west). bundles: trust domain → PEM roots of the peers. files: what `files_named` asked for. now: for expiry only. assigned: the
-    services' virtual addresses."""
+    services' virtual addresses. synced: every source has said what it knows."""
 
     node: Document[Node]
     now: datetime
@@ -37,6 +38,7 @@ class Inputs:
     bundles: Mapping[str, str] = field(default_factory=dict)
     files: Mapping[str, FileContent] = field(default_factory=dict)
     assigned: Assigned = NO_VIPS
+    synced: bool = True
 
     @property
     def fedgate(self) -> bool:
@@ -76,8 +78,8 @@ def with_located_files(tls: T, origin: Origin) -> T:
 
 
 def files_named(resources: Resources) -> frozenset[str]:
-    """Every file that Gateways, DestinationRules and Peers name, located: for plane to read and to watch."""
-    found: set[str] = set()
+    """Every file that Gateways, DestinationRules and Peers name, located, and the machine's nameservers: for plane to read and to watch."""
+    found: set[str] = {RESOLV_CONF}
     for gateway in resources.gateways:
         found |= {path for server in gateway.spec.servers for path in _files(server.tls, gateway.origin)}
     for rule in resources.destination_rules:

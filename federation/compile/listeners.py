@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from federation.compile.backends import Setting
 from federation.compile.destinations import Reference
 from federation.compile.hosts import GatewayTable, ServerHosts
+from federation.compile.nameserver import nameserver_listener
 from federation.compile.scope import MESH
 from federation.compile.servers import Servers, Socket
 from federation.compile.services import subject_of
@@ -75,12 +76,13 @@ def _has_port(listener: Listener, setting: Setting, problems: list[Problem]) -> 
 
 
 def _own_listeners(setting: Setting, keys: Keyring, problems: list[Problem]) -> list[Listener]:
-    """The node's http, health, admin and east-west ports. The last only with an identity."""
+    """The node's http, health, admin, dns and east-west ports. The last only with an identity."""
     listen, node = setting.inputs.node.spec.listen, setting.inputs.node
     found = [
         Listener(listen.http.host, listen.http.port, ListenerKind.MESH, (FilterChain(MESH, MESH),)),
         Listener(listen.health.host, listen.health.port, ListenerKind.HEALTH),
         Listener(listen.admin.host, listen.admin.port, ListenerKind.ADMIN),
+        nameserver_listener(setting.inputs),
     ]
     try:
         tls = east_west_tls(keys, setting.federation.bundles())

@@ -304,7 +304,8 @@ class Dns(Message):
             except ValueError:
                 yield Fault(("allow", index), f"`{text[:80]}` is no network; write for example 10.0.0.0/8")
         for index, text in enumerate(self.upstreams):
-            if not is_ip(text) and not is_ip(text.rpartition(":")[0].strip("[]")):
+            host, _, port = text.rpartition(":")
+            if not is_ip(text) and not (is_ip(host.strip("[]")) and port.isascii() and port.isdigit() and 0 < int(port) < 65536):
                 yield Fault(("upstreams", index), f"`{text[:80]}` is no IP; write for example 10.0.0.2 or 10.0.0.2:53")
         yield from fault(("ttl",), range_fault(self.ttl, 0, 86_400))
 

@@ -50,7 +50,7 @@ class Site:
         self.folder.mkdir()
         self.cluster, self.address, self.region = cluster, address, region
         self.domain = f"{cluster}.example.com"
-        self.admin, self.health, self.east_west, self.mesh, self.edge = free_ports(5, address)
+        self.admin, self.health, self.east_west, self.mesh, self.edge, self.dns = free_ports(6, address)
         self.write(
             "node",
             f"""
@@ -69,6 +69,7 @@ spec:
     health: {address}:{self.health}
     eastWest: {address}:{self.east_west}
     http: {address}:{self.mesh}
+    dns: {address}:{self.dns}
 """,
         )
 

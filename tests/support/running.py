@@ -176,15 +176,15 @@ class Fedgate(Program):
         self.cluster, self.locality, self.workers, self.defaults = cluster, locality, workers, defaults
         self.trust_domain = f"{cluster}.example.com"
         self.address = fresh_address()
-        ports = free_ports(6, self.address)
-        self.admin, self.health, self.east_west, self.mesh, self.ingress, self.secure = ports
+        ports = free_ports(7, self.address)
+        self.admin, self.health, self.east_west, self.mesh, self.ingress, self.secure, self.dns = ports
         self.state, self.documents = self.folder / "state", self.folder / "documents"
         self.access_log = self.folder / "access.log"
         self.write("node", self.node())
 
     def node(self, **spec):
         """Its Node document; spec: fields beside the usual ones."""
-        listen = {"admin": self.admin, "health": self.health, "eastWest": self.east_west, "http": self.mesh}
+        listen = {"admin": self.admin, "health": self.health, "eastWest": self.east_west, "http": self.mesh, "dns": self.dns}
         usual = {
             "cluster": self.cluster,
             "locality": self.locality,

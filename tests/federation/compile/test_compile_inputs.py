@@ -8,7 +8,7 @@ import pytest
 from compiling import inputs_of, resources_of
 
 from discovery.document import Origin
-from federation.compile.inputs import files_named, located
+from federation.compile.inputs import RESOLV_CONF, files_named, located
 from federation.compile.whole import compile_all
 
 DOCUMENTS = """
@@ -52,7 +52,8 @@ def test_a_relative_path_begins_at_its_document(path: str, file: str, found: str
 
 
 def test_every_file_that_is_named() -> None:
-    assert files_named(resources_of(DOCUMENTS)[0]) == {"a.pem", "/k/a.key", "b.pem", "c.pem", "c.key", "p.pem"}
+    named = {"a.pem", "/k/a.key", "b.pem", "c.pem", "c.key", "p.pem"}
+    assert files_named(resources_of(DOCUMENTS)[0]) == named | {RESOLV_CONF}
 
 
 def test_the_access_log_is_beside_its_node() -> None:

@@ -48,6 +48,7 @@ def test_the_nodes_own_ports() -> None:
     assert kinds == {
         "127.0.0.1:15000": ListenerKind.ADMIN,
         "0.0.0.0:15021": ListenerKind.HEALTH,
+        "127.0.0.1:15053": ListenerKind.DNS,
         "127.0.0.1:15080": ListenerKind.MESH,
         "0.0.0.0:15443": ListenerKind.EAST_WEST,
     }

@@ -144,3 +144,8 @@ def test_what_stands_before_the_gateway_and_when_it_sheds():
 )
 def test_mistakes_of_topology_and_limits(text, path, part):
     assert_one_error("Node", f"cluster: east\n{text}", f"spec.{path}", part)
+
+
+@pytest.mark.parametrize("text", ["dns.corp", "10.0.0.2:", "10.0.0.2:dns", "10.0.0.2:70000", "[::1"])
+def test_an_upstream_is_an_address_with_or_without_a_port(text):
+    assert_one_error("Node", f"cluster: east\ndns: {{upstreams: ['{text}']}}", "spec.dns.upstreams[0]", "is no IP")

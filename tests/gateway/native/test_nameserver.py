@@ -71,7 +71,7 @@ async def test_a_headless_service_is_answered_by_its_healthy_endpoints_of_the_ne
             server.verdicts.set(Verdicts(endpoints={HEADLESS.backends[0]: verdicts}))
             with trio.fail_after(2):
                 while await server.texts(HEADLESS.name) != left:
-                    await trio.sleep(0)
+                    await trio.lowlevel.checkpoint()
 
 
 async def test_the_orders_of_several_addresses_change_and_come_from_the_cache():
