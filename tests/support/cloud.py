@@ -30,6 +30,7 @@ class Cloud:
         self.project = ("p1", "shop")
         self.missing = set()
         self.limit = limit
+        self.settled = "ACTIVE"  # what becomes of new record sets
         self.asked = []
         self.tokens = set()
         self.bodies = []
@@ -219,7 +220,8 @@ class Cloud:
         if method == "POST":
             if any((each["name"], each["type"]) == (body["name"], body["type"]) for each in table.values()):
                 return 409, {"code": 409, "type": "duplicate_recordset", "message": "Duplicate RecordSet"}, {}
-            self.put(listing, id=uuid.uuid4().hex, status="PENDING", **body)
+            made = self.put(listing, id=uuid.uuid4().hex, status=self.settled, **body)
+            return 202, table[made], {}
         elif method == "PUT":
             table[entry] |= body
         else:
