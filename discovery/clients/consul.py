@@ -21,10 +21,11 @@ from consul.exceptions import ConsulException  # type: ignore[import-untyped]
 
 from discovery.clients.consul_session import ANSWER_WITHIN, ConsulConnection, Http, Refused, Session, TooStale, Unreachable
 
-__all__ = ["Answer", "ConsulClient", "ConsulConnection", "Failed", "Refused", "Unreachable"]
+__all__ = ["MOST_OPERATIONS", "Answer", "ConsulClient", "ConsulConnection", "Failed", "Refused", "Transacted", "Unreachable"]
 
 WAIT = 60.0  # seconds a query blocks: consul-template's; a connection that died unnoticed is found out no later
 MOST_CONNECTIONS = 128  # Consul takes 200 from one address (http_max_conns_per_client), and this gateway is not alone on its host
+MOST_OPERATIONS = 64  # of a transaction: Consul's least limit (128 from 1.13 on)
 
 Failed = (Unreachable, Refused)
 """What every call may raise."""
@@ -38,6 +39,13 @@ class Answer(msgspec.Struct, Generic[T], frozen=True):
     index: int
     data: T
     restarted: bool = False
+
+
+class Transacted(msgspec.Struct, frozen=True):
+    """results: what each operation left behind. errors: what kept it from being done, `OpIndex` and `What`."""
+
+    results: tuple[Mapping[str, Any], ...] = ()
+    errors: tuple[Mapping[str, Any], ...] = ()
 
 
 class _Api(Consul):  # type: ignore[misc]  # py-consul has no types
@@ -136,11 +144,11 @@ class ConsulClient:
         """Write a key if its index is still this one, 0: if it is not there. False: it is not."""
         return bool(await self._call(self._apis[""].kv.put(key, value, cas=index)))
 
-    async def transact(self, operations: Sequence[Mapping[str, Any]]) -> Sequence[Mapping[str, Any]]:
-        """All of it (64 operations at most, Consul's limit) or nothing. Returns what keeps it from being done, `OpIndex` and `What`; empty if
-        it was."""
+    async def transact(self, operations: Sequence[Mapping[str, Any]]) -> Transacted:
+        """All of it (MOST_OPERATIONS at most) or, if there are errors, nothing."""
         response = await self._session.request("PUT", "/v1/txn", [], body=msgspec.json.encode(operations))
-        return (self._decoded(response, "PUT /v1/txn") or {}).get("Errors") or ()
+        found = self._decoded(response, "PUT /v1/txn") or {}
+        return Transacted(tuple(found.get("Results") or ()), tuple(found.get("Errors") or ()))
 
     # ----------------------------------------------------------------------------------------------------- underneath
 
