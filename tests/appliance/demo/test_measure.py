@@ -25,8 +25,8 @@ def test_share_counts_what_was_answered() -> None:
 
 def test_traffic_has_moved_when_the_first_window_without_the_old_share_begins() -> None:
     run = samples(*["a"] * 40, *["b"] * 80)
-    # The first window of 40 that is b within 5 points may hold two of a (2/40 = 5 points): it starts at sample 38.
-    assert moved_ms(run, {"b": 1.0}, event_s=0.0) == pytest.approx(38 / RATE * 1000)
+    # The first window of 40 that is b within 10 points may hold four of a (4/40): it starts at sample 36.
+    assert moved_ms(run, {"b": 1.0}, event_s=0.0) == pytest.approx(36 / RATE * 1000)
 
 
 def test_a_failure_afterwards_starts_the_count_anew() -> None:
