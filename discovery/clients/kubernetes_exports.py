@@ -6,7 +6,6 @@ from collections.abc import Iterable, Mapping
 
 import msgspec
 
-from discovery.clients.kubernetes import Kubernetes
 from discovery.clients.kubernetes_status import StatusWriter, Wish
 from discovery.kubernetes import objects as kube
 from discovery.kubernetes.exports import export_conditions
@@ -15,13 +14,13 @@ from discovery.merge import Finding
 
 
 class ExportStatuses:
-    """services: the Services there are, by key, always the current ones."""
+    """services: the Services there are, by key, always the current ones. writer: who writes; its memory outlives us."""
 
-    def __init__(self, services: Mapping[str, kube.Service]) -> None:
+    def __init__(self, services: Mapping[str, kube.Service], writer: StatusWriter) -> None:
         self._services = services
         self._exports: dict[str, kube.ServiceExport] = {}
         self._findings: dict[str, tuple[Finding, ...]] | None = None
-        self._writer = StatusWriter()
+        self._writer = writer
         self._root = ""
 
     def service_changed(self, key: str) -> None:
@@ -54,10 +53,6 @@ class ExportStatuses:
             host = clusterset_host(key)
             if before is None or before.get(host) != found.get(host):
                 self._say(key)
-
-    async def run(self, api: Kubernetes) -> None:
-        """Write until cancelled. Raises httpx2.TransportError."""
-        await self._writer.run(api)
 
     def _say(self, key: str) -> None:
         export = self._exports[key]

@@ -82,6 +82,11 @@ class Mirror(Generic[T]):
                 await _pause(began)
                 _log.info("kubernetes.relisted", collection=self.path, why="the version to go on from was compacted away")
 
+    def restore(self, items: Mapping[str, T]) -> None:
+        """Begin with what an earlier mirror knew: it holds until the first list."""
+        for key, item in items.items():
+            self._put(key, item)
+
     def forget(self) -> None:
         """The server has no such collection any more."""
         for key in list(self.items):

@@ -81,8 +81,11 @@ class View:
             self._slices[key] = after
 
     def take_pod(self, key: str, before: kube.Pod | None, after: kube.Pod | None) -> None:
+        """A Pod that is gone stays what its endpoints were made of: its slice says the same in a moment, and until then an
+        endpoint that loses its labels would only leave its subset."""
         _store(self._pods, key, after)
-        self._used(f"pod {key}")
+        if after is not None:
+            self._used(f"pod {key}")
 
     def take_node(self, key: str, before: kube.Node | None, after: kube.Node | None) -> None:
         _store(self._nodes, key, after)

@@ -2,16 +2,16 @@
 
 Theory of operation. A Mirror per collection (and namespace) is kept up to date by list and watch; what differs goes to a View, which says
 what host names it concerns, and the generator builds those anew: an event is an update within the same turn of the loop. The Reset
-comes when every collection was listed. Mirrors and View outlive a watch, so that after a loss only what really changed meanwhile differs,
-and what may not be read this time (Nodes without a ClusterRole, say) is as it was.
+comes when every collection was listed.
 
 Services and EndpointSlices are needed; a login that may not read them is an error. Pods, Nodes, ServiceExports and ServiceImports make
-the picture better: where they may not be read or are not installed, a warning says what is missing, and they are asked for again.
+the picture better: where they may not be read or are not installed, a warning says what is missing, and they are asked for again. What was
+known of them outlives a watch, so a role that is taken away empties nothing.
 """
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator, Callable, Iterable
+from collections.abc import AsyncGenerator, Callable, Iterable, Mapping
 from typing import Any
 
 import httpx2
@@ -23,6 +23,7 @@ from discovery.clients.kubeconfig import Credentials, CredentialsError
 from discovery.clients.kubernetes import Kubernetes, KubernetesError
 from discovery.clients.kubernetes_exports import ExportStatuses
 from discovery.clients.kubernetes_mirror import Mirror
+from discovery.clients.kubernetes_status import StatusWriter
 from discovery.clients.lookups import Lookups
 from discovery.here import Here
 from discovery.kubernetes import objects as kube
@@ -75,27 +76,28 @@ class KubernetesSource:
         self._credentials = credentials or Credentials(options.kubeconfig, options.context)
         self._options = options
         self._nameservers = nameservers
-        self._view = View(here, options.addresses)
-        self._mirrors: dict[tuple[str, str], Mirror[Any]] = {}
-        self._exports = ExportStatuses(self._view.services) if options.write_status else None
-        self._woken = trio.Event()
+        self._here = here
+        self._kept: dict[tuple[str, str], Mapping[str, Any]] = {}  # of what may be missing: what it was in the last watch
+        self._findings: tuple[Finding, ...] | None = None
+        self._writer = StatusWriter() if options.write_status else None
+        self._following: _Following | None = None
 
     @trio.as_safe_channel
     async def watch(self) -> AsyncGenerator[Update, None]:
         """See Source. Raises SourceLost with what to do."""
         async with Kubernetes(self._credentials) as api, trio.open_nursery() as nursery:
-            following = _Following(self, api)
+            following = self._following = _Following(self, api)
             await following.begin(nursery)
             await following.wait_listed()
             known = await following.build_all()
             yield Reset(tuple(known.values()))
-            if self._exports is not None:
-                nursery.start_soon(self._exports.run, api)
+            if self._writer is not None:
+                nursery.start_soon(self._writer.run, api)
             while True:
                 for number, host in enumerate(await following.wait_stale()):
                     if number % _AT_ONCE == _AT_ONCE - 1:
                         await trio.lowlevel.checkpoint()
-                    service = self._view.build(host)
+                    service = following.view.build(host)
                     if service is None:
                         if known.pop(host, None) is not None:
                             yield Remove(host)
@@ -105,57 +107,37 @@ class KubernetesSource:
 
     def report(self, findings: Iterable[Finding]) -> None:
         """Hear what the merge of all clusters found, for the Conflict condition of ServiceExports. Never blocks; the latest call wins."""
-        if self._exports is not None:
-            self._exports.report(findings)
-
-    def _take_service(self, key: str, before: kube.Service | None, after: kube.Service | None) -> None:
-        self._view.take_service(key, before, after)
-        if self._exports is not None:
-            self._exports.service_changed(key)
-
-    def _take_export(self, key: str, before: kube.ServiceExport | None, after: kube.ServiceExport | None) -> None:
-        self._view.take_export(key, before, after)
-        if self._exports is not None:
-            self._exports.export_changed(key, before, after)
-
-    def _wake(self) -> None:
-        self._woken.set()
-
-    def _mirror(self, what: str, namespace: str, kind: type[Any], take: Callable[[str, Any, Any], None]) -> Mirror[Any]:
-        """The mirror of one collection, kept over watches."""
-        key = (what, namespace)
-        if key not in self._mirrors:
-
-            def taken(key: str, before: Any, after: Any) -> None:
-                take(key, before, after)
-                self._wake()
-
-            decoder = msgspec.json.Decoder(kind)
-            selector = (
-                {"labelSelector": self._options.label_selector} if what == "services" and self._options.label_selector else {}
-            )
-            self._mirrors[key] = Mirror("", decoder.decode, taken, parameters=selector)
-        return self._mirrors[key]
+        self._findings = tuple(findings)
+        if self._following is not None:
+            self._following.report(self._findings)
 
     def __repr__(self) -> str:
-        return f"<KubernetesSource {self.cluster}/{self.name} {self._view!r}>"
+        return f"<KubernetesSource {self.cluster}/{self.name} {self._following.view if self._following else 'never watched'!r}>"
 
 
 class _Following:
     """One watch of a KubernetesSource: the tasks that keep the mirrors, and what they make stale."""
 
     def __init__(self, source: KubernetesSource, api: Kubernetes) -> None:
+        self.view = View(source._here, source._options.addresses)
         self._source = source
-        self._view = source._view
         self._api = api
         self._lookups = Lookups(self._named, nameservers=source._nameservers)
         self._unlisted: set[str] = set()
+        self._woken = trio.Event()
+        self._exports = ExportStatuses(self.view.services, source._writer) if source._writer is not None else None
+        if source._findings is not None:
+            self.report(source._findings)
+
+    def report(self, findings: Iterable[Finding]) -> None:
+        if self._exports is not None:
+            self._exports.report(findings)
 
     async def begin(self, nursery: trio.Nursery) -> None:
         version = await self._slice_version()
-        view = self._view
+        view = self.view
         for namespace in self._source._options.namespaces:
-            self._need(nursery, "services", namespace, "/api/v1", kube.Service, self._source._take_service)
+            self._need(nursery, "services", namespace, "/api/v1", kube.Service, self._take_service)
             self._need(nursery, "endpointslices", namespace, f"/apis/{SLICES}/{version}", kube.EndpointSlice, view.take_slice)
             self._like(
                 nursery, "pods", namespace, kube.Pod, view.take_pod, without="endpoints have no labels, so subsets are empty"
@@ -165,7 +147,7 @@ class _Following:
                 "serviceexports",
                 namespace,
                 kube.ServiceExport,
-                self._source._take_export,
+                self._take_export,
                 without="no service is exported by one",
             )
             self._like(nursery, "serviceimports", namespace, kube.ServiceImport, view.take_import, without="none is read")
@@ -187,7 +169,8 @@ class _Following:
     def _need(
         self, nursery: trio.Nursery, what: str, namespace: str, root: str, kind: type[Any], take: Callable[[str, Any, Any], None]
     ) -> None:
-        mirror = self._source._mirror(what, namespace, kind, take)
+        selector = self._source._options.label_selector if what == "services" else ""
+        mirror = self._mirror(kind, take, {"labelSelector": selector} if selector else {})
         mirror.path = _path(root, what, namespace)
         self._unlisted.add(f"{what} {namespace}")
         nursery.start_soon(self._keep, mirror, what, f"{what} {namespace}")
@@ -208,7 +191,9 @@ class _Following:
         *,
         without: str,
     ) -> None:
-        mirror = self._source._mirror(what, namespace, kind, take)
+        mirror = self._mirror(kind, take, {})
+        mirror.restore(self._source._kept.get((what, namespace), {}))
+        self._source._kept[what, namespace] = mirror.items
         self._unlisted.add(f"{what} {namespace}")
         nursery.start_soon(self._keep_if_there, mirror, what, namespace, without)
 
@@ -243,8 +228,8 @@ class _Following:
             return "/api/v1"
         found = await self._api.versions(MCS)
         root = next((f"/apis/{MCS}/{version}" for version in _MCS_VERSIONS if version in found), "")
-        if root and self._source._exports is not None:
-            self._source._exports.found_at(root)
+        if root and self._exports is not None:
+            self._exports.found_at(root)
         return root
 
     def _lost(self, error: Exception, doing: str) -> SourceLost:
@@ -262,42 +247,59 @@ class _Following:
         """Until every collection was listed once, and DNS names had their time."""
         while self._unlisted:
             await self._wait_woken()
-        self._lookups.want(self._view.names())
+        self._lookups.want(self.view.names())
         with trio.move_on_after(_NAMES_WITHIN):
             await self._lookups.wait_tried()
 
     async def build_all(self) -> dict[str, Service]:
         """Everything as it is now, with other tasks in between."""
-        self._view.stale.clear()
+        self.view.stale.clear()
         known = {}
-        for number, host in enumerate(sorted(self._view.hosts())):
+        for number, host in enumerate(sorted(self.view.hosts())):
             if number % _AT_ONCE == _AT_ONCE - 1:
                 await trio.lowlevel.checkpoint()
-            service = self._view.build(host)
+            service = self.view.build(host)
             if service is not None:
                 known[host] = service
         return known
 
     async def wait_stale(self) -> set[str]:
         """Host names to be built anew, each once. A cancelled wait loses nothing."""
-        while not self._view.stale:
+        while not self.view.stale:
             await self._wait_woken()
-        self._lookups.want(self._view.names())
-        stale = set(self._view.stale)
-        self._view.stale.clear()
+        self._lookups.want(self.view.names())
+        stale = set(self.view.stale)
+        self.view.stale.clear()
         return stale
 
+    def _mirror(self, kind: type[Any], take: Callable[[str, Any, Any], None], parameters: Mapping[str, str]) -> Mirror[Any]:
+        def taken(key: str, before: Any, after: Any) -> None:
+            take(key, before, after)
+            self._woken.set()
+
+        return Mirror("", msgspec.json.Decoder(kind).decode, taken, parameters=parameters)
+
+    def _take_service(self, key: str, before: kube.Service | None, after: kube.Service | None) -> None:
+        self.view.take_service(key, before, after)
+        if self._exports is not None:
+            self._exports.service_changed(key)
+
+    def _take_export(self, key: str, before: kube.ServiceExport | None, after: kube.ServiceExport | None) -> None:
+        self.view.take_export(key, before, after)
+        if self._exports is not None:
+            self._exports.export_changed(key, before, after)
+
     async def _wait_woken(self) -> None:
-        self._source._woken = trio.Event()
-        await self._source._woken.wait()
+        self._woken = trio.Event()
+        await self._woken.wait()
 
     def _named(self, name: str, addresses: tuple[str, ...]) -> None:
-        self._view.take_name(name, addresses)
-        self._source._wake()
+        self.view.take_name(name, addresses)
+        self._woken.set()
 
     def _listed(self, name: str) -> None:
         self._unlisted.discard(name)
-        self._source._wake()
+        self._woken.set()
 
 
 def _path(root: str, what: str, namespace: str) -> str:
