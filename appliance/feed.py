@@ -6,10 +6,12 @@ been running reconciles nothing when a new control process begins where the old 
 
 from __future__ import annotations
 
-from appliance.messages import Keys, Overlay, SnapshotDelta
+from collections.abc import Sequence
+
+from appliance.messages import Keys, Overlay, Pieces, SnapshotDelta
 from discovery.watch import Watchable
 from gateway.secret import Secret, Secrets
-from gateway.snapshot import Delta, Snapshot, part_name
+from gateway.snapshot import Delta, Part, Snapshot, part_name
 from gateway.verdicts import Verdicts, applied
 
 
@@ -22,6 +24,7 @@ class Feed:
     def __init__(self) -> None:
         self._leaving: frozenset[str] = frozenset()  # digests of keys that only the Snapshot before knows
         self._replaced = False
+        self._begun: _Begun | None = None
         self.snapshots: Watchable[Snapshot] = Watchable(Snapshot())
         self.verdicts: Watchable[Verdicts] = Watchable(Verdicts())
         self.secrets: Watchable[Secrets] = Watchable({})
@@ -31,7 +34,7 @@ class Feed:
         """True once there is a Snapshot."""
         return self.snapshots.version > 0
 
-    def take(self, message: Keys | SnapshotDelta | Overlay) -> None:
+    def take(self, message: Keys | Pieces | SnapshotDelta | Overlay) -> None:
         """Apply one message. Raises ValueError when a Delta does not fit; nothing has changed then, and the whole is needed."""
         if self._leaving and self._replaced:
             kept = {digest: key for digest, key in self.secrets.value.items() if digest not in self._leaving}
@@ -42,8 +45,15 @@ class Feed:
                 if message.whole:
                     self._leaving, self._replaced = frozenset(self.secrets.value) - frozenset(message.keys), False
                 self.secrets.set(_keys(self.secrets.value, message))
+            case Pieces():
+                if message.first:
+                    self._begun = _Begun(self.snapshots.value)
+                if self._begun is None:
+                    raise ValueError("a piece of a Snapshot came without the first")
+                self._begun.add(message.parts)
             case SnapshotDelta():
-                self.snapshots.set(following(self.snapshots.value, message.delta))
+                begun, self._begun = self._begun or _Begun(self.snapshots.value), None
+                self.snapshots.set(begun.finished(message.delta))
                 self._replaced = True
             case Overlay():
                 verdicts = applied(self.verdicts.value, message.delta)
@@ -60,10 +70,29 @@ def following(current: Snapshot, delta: Delta) -> Snapshot:
     """`current` with the delta, which may be a whole; equal parts keep their objects, and an equal Snapshot is `current` itself.
 
     Raises ValueError as Snapshot.apply does."""
-    if delta.base:
-        return current.apply(delta)
-    names = {part_name(part) for part in delta.set}
-    result = current.changed(delta.set, [name for name in current.parts if name not in names])
-    if result.version != delta.version:
-        raise ValueError(f"delta promised version {delta.version[:12]}…, applying it gave {result.version[:12]}…")
-    return current if result.version == current.version else result
+    return _Begun(current).finished(delta)
+
+
+class _Begun:
+    """`current` while a Delta for it comes in pieces. Each piece costs what it has, so that traffic runs between two."""
+
+    def __init__(self, current: Snapshot) -> None:
+        self._current = current
+        self._result = current
+        self._names: set[str] = set()
+
+    def add(self, parts: Sequence[Part]) -> None:
+        self._result = self._result.changed(parts)
+        self._names.update(part_name(part) for part in parts)
+
+    def finished(self, delta: Delta) -> Snapshot:
+        """With the rest. Raises ValueError as Snapshot.apply does."""
+        current = self._current
+        if delta.base and delta.base != current.version:
+            raise ValueError(f"delta is from version {delta.base[:12]}…, but version {current.version[:12]}… is running")
+        self.add(delta.set)
+        remove = delta.remove if delta.base else [name for name in current.parts if name not in self._names]
+        result = self._result.changed((), remove) if remove else self._result
+        if result.version != delta.version:
+            raise ValueError(f"delta promised version {delta.version[:12]}…, applying it gave {result.version[:12]}…")
+        return current if result.version == current.version else result

@@ -13,7 +13,7 @@ from collections.abc import Mapping
 import msgspec
 
 from gateway.engine import Report, Statistics
-from gateway.snapshot import Delta, ListenerKind
+from gateway.snapshot import Delta, ListenerKind, Part
 from gateway.verdicts import VerdictsDelta
 
 # ------------------------------------------------------------------------------------------------ supervisor → control
@@ -146,8 +146,15 @@ class Keys(msgspec.Struct, frozen=True, tag="keys"):
         return f"Keys({len(self.keys)} [redacted], remove={len(self.remove)}, whole={self.whole})"
 
 
+class Pieces(msgspec.Struct, frozen=True, tag="pieces"):
+    """Parts of the SnapshotDelta that comes next, which is too large for one message: first begins a new one."""
+
+    first: bool
+    parts: tuple[Part, ...]
+
+
 class SnapshotDelta(msgspec.Struct, frozen=True, tag="snapshot"):
-    """The first one on a pipe is whole (base "")."""
+    """The first one on a pipe is whole (base ""). The parts of the Pieces before it belong to it."""
 
     delta: Delta
 
@@ -168,7 +175,7 @@ class SetLogLevel(msgspec.Struct, frozen=True, tag="log-level"):
     level: str
 
 
-FromControlToWorker = Keys | SnapshotDelta | Overlay | Collect | SetLogLevel | Drain
+FromControlToWorker = Keys | Pieces | SnapshotDelta | Overlay | Collect | SetLogLevel | Drain
 
 # --------------------------------------------------------------------------------------------------- worker → control
 

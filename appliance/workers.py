@@ -19,7 +19,7 @@ from appliance.messages import Drain, SetLogLevel, Wanted
 from appliance.telemetry.merge import Totals
 from discovery.watch import Watchable
 from gateway.engine import Applied, PriorityMoved, Report, Statistics
-from gateway.faults import validate
+from gateway.faults import validating
 from gateway.native.sockets import Handoff, datagrams_key
 from gateway.secret import Secrets
 from gateway.snapshot import Listener, ListenerKind, Snapshot
@@ -149,14 +149,20 @@ class Workers:
 
     async def _follow(self, snapshots: Watchable[Snapshot]) -> None:
         wanted: tuple[Wanted, ...] | None = None
+        known: Snapshot | None = None
         seen, snapshot = snapshots.version, snapshots.value
         while True:
-            if snapshot.parts:
+            names = snapshot.differing(known)
+            known = snapshot
+            if snapshot.parts and (names is None or any(name.startswith("listener/") for name in names)):
                 new = wanted_sockets(snapshot)
                 # Engines refuse a Snapshot with faults; nothing of it must be bound either.
-                if new != wanted and not validate(snapshot):
-                    wanted = new
-                    self._listen(new)
+                if new != wanted:
+                    if await _valid(snapshot):
+                        wanted = new
+                        self._listen(new)
+                    else:
+                        known = None
             seen, snapshot = await snapshots.newer_than(seen)
 
     def _forget_what_is_not_in(self, snapshot: Snapshot) -> None:
@@ -210,6 +216,15 @@ class Workers:
         if self._reports is not None:
             with suppress(trio.WouldBlock, trio.BrokenResourceError):
                 self._reports.send_nowait(report)
+
+
+async def _valid(snapshot: Snapshot) -> bool:
+    """Whether it has no faults; others have turns meanwhile."""
+    for faults in validating(snapshot, None):
+        if faults:
+            return False
+        await trio.lowlevel.checkpoint()
+    return True
 
 
 def wanted_sockets(snapshot: Snapshot) -> tuple[Wanted, ...]:

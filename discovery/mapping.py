@@ -8,7 +8,7 @@ bucket by bucket, sorted within, so equal maps iterate alike however they came a
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import ItemsView, Iterator, Mapping, ValuesView
 from typing import Generic, TypeVar
 from zlib import crc32
 
@@ -62,11 +62,41 @@ class FrozenMap(Mapping[str, V], Generic[V]):
         for bucket in self._buckets:
             yield from sorted(bucket)
 
+    def values(self) -> ValuesView[V]:
+        """As a Mapping's, without looking each key up."""
+        return _Values(self)
+
+    def items(self) -> ItemsView[str, V]:
+        """As a Mapping's, without looking each key up."""
+        return _Items(self)
+
     def __len__(self) -> int:
         return self._size
 
     def __repr__(self) -> str:
         return f"<FrozenMap of {self._size}>"
+
+
+class _Values(ValuesView[V]):
+    def __init__(self, mapping: FrozenMap[V]) -> None:
+        super().__init__(mapping)
+        self._buckets = mapping._buckets
+
+    def __iter__(self) -> Iterator[V]:
+        for bucket in self._buckets:
+            for key in sorted(bucket):
+                yield bucket[key]
+
+
+class _Items(ItemsView[str, V]):
+    def __init__(self, mapping: FrozenMap[V]) -> None:
+        super().__init__(mapping)
+        self._buckets = mapping._buckets
+
+    def __iter__(self) -> Iterator[tuple[str, V]]:
+        for bucket in self._buckets:
+            for key in sorted(bucket):
+                yield key, bucket[key]
 
 
 def _bucket(key: str) -> int:

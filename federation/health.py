@@ -60,6 +60,7 @@ class HealthChecker:
         self._secrets, self._rng, self._check = secrets, rng, check
         self._contexts, self._keyed = Contexts(clock=wall), -1
         self._desired: Watchable[Mapping[_Wanted, None]] = Watchable({})
+        self._followed: Snapshot | None = None
         self._parts: dict[str, tuple[object, object, dict[str, _Wanted]]] = {}  # backend → its two parts, and endpoint id → check
         self._standings: dict[_Wanted, tuple[Standing, str]] = {}
         self._users: dict[_Wanted, set[str]] = {}
@@ -84,11 +85,19 @@ class HealthChecker:
     # ------------------------------------------------------------------------------------------------ what is wanted
 
     def _follow(self, snapshot: Snapshot) -> None:
-        """Compare the Snapshot's checks with those that run; parts that are the same objects cost a look-up."""
+        """Compare the Snapshot's checks with those that run, in the backends that changed if that is known."""
         cluster = snapshot.node.cluster if snapshot.node else ""
-        parts: dict[str, tuple[object, object, dict[str, _Wanted]]] = {}
+        names = snapshot.differing(self._followed)
+        self._followed = snapshot
+        if names is None or "node" in names:
+            parts: dict[str, tuple[object, object, dict[str, _Wanted]]] = {}
+            backends = snapshot.backends()
+        else:
+            reached = {name.partition("/")[2] for name in names if name.startswith(("backend/", "endpoints/"))}
+            parts = {name: known for name, known in self._parts.items() if name not in reached}
+            backends = [part for name in reached if isinstance(part := snapshot.parts.get(f"backend/{name}"), Backend)]
         touched = set()
-        for backend in snapshot.backends():
+        for backend in backends:
             if backend.health_check is None:
                 continue
             endpoints = snapshot.parts.get(f"endpoints/{backend.name}")

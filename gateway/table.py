@@ -9,7 +9,7 @@ Pure. Compiled virtual hosts are reused as long as their part is the same object
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping
 
 from gateway.actions import Destination, Direct, Forwarding, Operations, Redirection, split_authority
 from gateway.matching import Matcher, Request, Test, query_tests, request_tests, string_test
@@ -122,18 +122,22 @@ class RouteTable:
 
     __slots__ = ("_any", "_exact", "_suffixes")
 
-    def __init__(self, hosts: Iterable[CompiledHost]) -> None:
+    def __init__(self, hosts: Iterable[CompiledHost] = ()) -> None:
         self._exact: dict[bytes, list[CompiledRoute]] = {}
         self._suffixes: dict[bytes, list[CompiledRoute]] = {}
         self._any: list[CompiledRoute] | None = None
         for host in hosts:
-            for domain in host.domains:
-                if domain == b"*":
-                    self._any = self._any or host.routes
-                elif domain.startswith(b"*"):
-                    self._suffixes.setdefault(domain[1:], host.routes)
-                else:
-                    self._exact.setdefault(domain, host.routes)
+            self.add(host)
+
+    def add(self, host: CompiledHost) -> None:
+        """One more, before the table is in use. A domain that is known stays whose it is."""
+        for domain in host.domains:
+            if domain == b"*":
+                self._any = self._any or host.routes
+            elif domain.startswith(b"*"):
+                self._suffixes.setdefault(domain[1:], host.routes)
+            else:
+                self._exact.setdefault(domain, host.routes)
 
     def match(self, request: Request, scheme: bytes, port: int) -> CompiledRoute | None:
         """The route for a request that came by `scheme` to a listener's `port`; None when there is none.
@@ -156,6 +160,16 @@ class RouteTable:
                 return next((route for route in routes if route.matches_connect(request, scheme, port)), None)
         return None
 
+    def match_at(self, address: bytes, request: Request, scheme: bytes, port: int) -> CompiledRoute | None:
+        """As `match`, of a request that came to this `ADDRESS:PORT`: where that is a name of a virtual host, the request is for it
+        whatever Host says."""
+        routes = self._exact.get(address)
+        if routes is None:
+            return self.match(request, scheme, port)
+        if request.method == b"CONNECT":
+            return next((route for route in routes if route.matches_connect(request, scheme, port)), None)
+        return next((route for route in routes if route.matches(request, scheme, port)), None)
+
     def _wildcard(self, host: bytes) -> list[CompiledRoute] | None:
         if self._suffixes:
             dot = host.find(b".")
@@ -167,6 +181,9 @@ class RouteTable:
         return self._any
 
 
+_STEP = 100  # of what takes 1 to 5 µs each
+
+
 class Tables:
     """The tables of the running Snapshot, by name. Built in steps, so that a big one does not hold up traffic."""
 
@@ -174,13 +191,17 @@ class Tables:
         self.tables: Mapping[str, RouteTable] = {}
         self._hosts: dict[str, CompiledHost] = {}
 
-    def build(self, snapshot: Snapshot) -> Iterator[None]:
-        """Compile what changed, a virtual host a step; the last step swaps all tables at once. Raises ValueError and changes
-        nothing when a part cannot be used."""
+    def build(self, snapshot: Snapshot, names: Collection[str] | None = None) -> Iterator[None]:
+        """Compile what changed, in short steps; the last one swaps all tables at once. names: of the parts that differ since the last
+        time, if that is known. Raises ValueError and changes nothing when a part cannot be used."""
+        if names is not None and not any(name.startswith("host/") for name in names):
+            return
         hosts: dict[str, CompiledHost] = {}
         grouped: dict[str, list[CompiledHost]] = {}
         changed: set[str] = set()
-        for name, part in snapshot.parts.items():
+        for index, (name, part) in enumerate(snapshot.parts.items()):
+            if index % _STEP == 0:
+                yield
             if isinstance(part, VirtualHost):
                 known = self._hosts.get(name)
                 if known is None or known.part is not part:
@@ -193,8 +214,11 @@ class Tables:
         tables = dict(self.tables)
         for table in changed:
             if table in grouped:
-                tables[table] = RouteTable(grouped[table])
-                yield
+                made = tables[table] = RouteTable()
+                for index, host in enumerate(grouped[table]):
+                    made.add(host)
+                    if index % _STEP == 0:
+                        yield
             else:
                 tables.pop(table, None)
         self.tables, self._hosts = tables, hosts

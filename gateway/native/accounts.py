@@ -37,7 +37,8 @@ def backend_statistics(
 def endpoint_statistics(
     name: str, hosts: Iterable[Host], now: float, connections: Callable[[Host], int]
 ) -> list[EndpointStatistics]:
-    """connections: how many the pool has open to a host."""
+    """connections: how many the pool has open to a host. Only of those that something was sent to or is wrong with: of 100,000 most are
+    neither, and all of them would keep worker and control busy for half a second each time they are counted."""
     return [
         EndpointStatistics(
             backend=name,
@@ -52,6 +53,7 @@ def endpoint_statistics(
             p99_us=int(host.latencies.percentile(99) * 1_000_000),
         )
         for host in hosts
+        if host.requests or host.active or host.ejected or host.half_open or connections(host)
     ]
 
 

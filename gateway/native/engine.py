@@ -19,7 +19,7 @@ import trio
 
 from discovery.watch import Watchable
 from gateway.engine import Applied, Confirmed, Report, Statistics
-from gateway.faults import validate
+from gateway.faults import validating
 from gateway.native import tcp
 from gateway.native.accesslog import FLUSH
 from gateway.native.confirm import Confirmations
@@ -73,6 +73,7 @@ class NativeEngine:
         self._shared = shared if shared is not None else _alone(worker)
         self._worker = worker
         self._snapshot = Snapshot()
+        self._trouble: tuple[str, ...] = ()  # what of the listeners does not load
         self._secrets: Secrets = {}
         self._reports: trio.MemorySendChannel[Report] | None = None
         self.reactor = Reactor(clock)
@@ -153,18 +154,24 @@ class NativeEngine:
     async def _follow_secrets(self, secrets: Watchable[Secrets], seen: int) -> None:
         while True:
             seen, self._secrets = await secrets.newer_than(seen)
-            faults = self._listen(self._snapshot)
-            self._say(Applied(self._snapshot.version, faults))
+            self._trouble = self._listen(self._snapshot)
+            self._say(Applied(self._snapshot.version, self._trouble))
 
     # --------------------------------------------------------------------------------------------------------- applying
 
     async def _apply(self, snapshot: Snapshot) -> None:
-        """Run this Snapshot from now on, or say why not and change nothing."""
-        faults = validate(snapshot)
+        """Run this Snapshot from now on, or say why not and change nothing. What a small change does not reach is not looked at."""
+        names = snapshot.differing(self._snapshot) if self.runtime.ready else None
+        faults: list[str] = []
+        began = self.reactor.clock()
+        for found in validating(snapshot, self._snapshot if self.runtime.ready else None):
+            faults += found
+            if self.reactor.clock() - began > _SLICE:
+                await trio.lowlevel.checkpoint()
+                began = self.reactor.clock()
         if not faults:
             try:
-                began = self.reactor.clock()
-                for _ in self._tables.build(snapshot):
+                for _ in self._tables.build(snapshot, names):
                     if self.reactor.clock() - began > _SLICE:
                         await trio.lowlevel.checkpoint()
                         began = self.reactor.clock()
@@ -181,15 +188,20 @@ class NativeEngine:
                 await trio.lowlevel.checkpoint()
                 began = self.reactor.clock()
         began = self.reactor.clock()
-        for _ in self.nameserver.apply(snapshot.node.dns if snapshot.node is not None else None, snapshot.parts):
+        named = names is None or any(name.startswith(("name/", "node")) for name in names)
+        dns = snapshot.node.dns if snapshot.node is not None else None
+        for _ in self.nameserver.apply(dns, snapshot.parts) if named else ():
             if self.reactor.clock() - began > _SLICE:
                 await trio.lowlevel.checkpoint()
                 began = self.reactor.clock()
         _close_pools(self._upstreams.finish(snapshot, self.reactor.clock()))
         self.runtime.tables = self._tables.tables
-        self.runtime.inbounds = {part.sni: part for part in snapshot.parts.values() if isinstance(part, Inbound)}
-        self._snapshot = snapshot
-        trouble = list(self._listen(snapshot))
+        if names is None or any(name.startswith("inbound/") for name in names):
+            self.runtime.inbounds = {part.sni: part for part in snapshot.parts.values() if isinstance(part, Inbound)}
+        before, self._snapshot = self._snapshot, snapshot
+        if names is None or any(_is_listeners(name, before, snapshot) for name in names):
+            self._trouble = self._listen(snapshot)
+        trouble = list(self._trouble)
         if snapshot.node is not None:
             self.runtime.trusted_proxies = snapshot.node.trusted_proxies
             self.runtime.client_cert = snapshot.node.client_cert
@@ -290,6 +302,14 @@ class NativeEngine:
 
     def __repr__(self) -> str:
         return f"<NativeEngine worker={self._worker} {self._snapshot!r} {self._listeners!r}>"
+
+
+def _is_listeners(name: str, before: Snapshot, after: Snapshot) -> bool:
+    """Whether the listeners must be told of this part's change: it is one, or what peers reach, or it is there and was not, or the
+    other way round (an SNI that names a backend which does not exist is refused)."""
+    if name.startswith("backend/"):
+        return (name in before.parts) is not (name in after.parts)
+    return not name.startswith(("endpoints/", "host/", "name/"))
 
 
 class _Repeated:
