@@ -106,7 +106,7 @@ def _aliases(service: Service, setting: Setting) -> tuple[str, ...]:
         found.append(name)
     if _across(service, setting):
         found.append(f"{stem}.svc.{CLUSTERSET}")
-    return tuple(each for each in found if each not in setting.inputs.services)
+    return tuple(found)
 
 
 def _across(service: Service, setting: Setting) -> bool:

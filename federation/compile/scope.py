@@ -83,6 +83,25 @@ class Scope:
                     best = specificity(pattern), document
         return best[1] if best else None
 
+    def policy_for(self, host: str) -> ServicePolicy | None:
+        """What the ServicePolicies that cover this host say of it, each field by the most specific one that writes it: a limit for all
+        services does not end where one of them has a rule of its own."""
+        found: list[tuple[tuple[int, int, str], int, ServicePolicy]] = []
+        for index, document in enumerate(self.policies):
+            patterns = [resolve(each, document.namespace, self.cluster_domain) for each in document.spec.hosts]
+            closest = most_specific(patterns, host)
+            if closest is not None:
+                found.append((specificity(closest), index, document.spec))
+        if not found:
+            return None
+        ordered = [spec for *_, spec in sorted(found, key=lambda each: each[:2])]
+        if len(ordered) == 1:
+            return ordered[0]
+        said: dict[str, object] = {}
+        for spec in ordered:
+            said = {name: getattr(spec, name) for name in spec.model_fields_set} | said
+        return ordered[0].model_copy(update=said)
+
     def mesh_holder(self, host: str) -> Bound | None:
         """The VirtualService with the most specific host for traffic to this one."""
         exact = self.mesh.get(host)
@@ -164,11 +183,6 @@ def _gateway_problems(document: Document[VirtualService], known: set[str]) -> It
         if full != MESH and full not in known:
             text = f"there is no Gateway {full}; write one, or name an existing one as namespace/name"
             yield problem(subject, f"spec.gateways[{index}]", "GatewayNotFound", text)
-    if spec.for_mesh:
-        for name in ("tls", "tcp"):
-            if getattr(spec, name):
-                text = "these routes hold for Gateways only; no TCP connection reaches a gateway `mesh`, whose port speaks HTTP"
-                yield warning(subject, f"spec.{name}", "NoTcpOnMesh", text)
 
 
 def _mesh(bound: Iterable[Bound], problems: list[Problem]) -> dict[str, Bound]:

@@ -141,7 +141,8 @@ class Exchange:
         self.state: BackendState | None = None
         self.policy: RetryPolicy | None = None
         self.upstream: AnyUpstream | None = None
-        self._plain = context.inbound is None and not (context.chain is not None and context.chain.redirect_https)
+        chain = context.chain
+        self._plain = context.inbound is None and not (chain is not None and (chain.redirect_https or chain.destinations))
         self._table = context.table
         self._forget()
         self._inbound_route: CompiledRoute | None = None
@@ -321,7 +322,7 @@ class Exchange:
             table = self.runtime.tables.get(self._table)
             route = None if table is None else table.match(head, self.scheme, self.port)
         else:
-            route = self._inbound() if self.context.inbound is not None else self._redirected(head)
+            route = self._inbound() if self.context.inbound is not None else self._apart(head)
         if route is None:
             self.unusual = True
             raise NoRoute
@@ -363,10 +364,14 @@ class Exchange:
         if self.hops > _HOPS:
             raise LoopDetected
 
-    def _redirected(self, head: RequestHead) -> CompiledRoute | None:
-        """Where only https is served: a trusted proxy may say that it was."""
-        table = self.runtime.tables.get(self._table) if self.scheme == b"https" else None
-        return _TO_HTTPS if table is None else table.match(head, self.scheme, self.port)
+    def _apart(self, head: RequestHead) -> CompiledRoute | None:
+        """Where only https is served: a trusted proxy may say that it was. By virtual address: the address names the service."""
+        table = self.runtime.tables.get(self._table)
+        context = self.context
+        assert context.chain is not None
+        if context.chain.destinations:
+            return None if table is None else table.match_at(context.local.encode(), head, self.scheme, self.port)
+        return _TO_HTTPS if table is None or self.scheme != b"https" else table.match(head, self.scheme, self.port)
 
     def _inbound(self) -> CompiledRoute:
         """What the connection's SNI names, whatever Host says; as long as it is still exported to this peer."""

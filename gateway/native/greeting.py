@@ -4,6 +4,7 @@ Theory of operation. A `Door` is one Listener made ready. Where the clients come
 first and is required. Plain listeners then let everybody in. A listener with TLS reads the client hello and chooses by its server
 name alone:
 - the chain with that exact name, else the one with the longest wildcard `*.suffix`, else the one without names;
+  among the chains that are for the address it came to, where a listener has chains for some addresses only (`destinations`);
 - on the east-west port the Inbound of that name, or `peering.TRUSTDOMAIN`, whose socket goes to control with the bytes read.
 What no choice fits is closed without a byte, plain HTTP on a TLS port included: an answer would tell a scanner what is here.
 A chain or an Inbound that passes TLS through is relayed from here on, hello first: nothing is decrypted (`tcp`). AUTO_PASSTHROUGH takes
@@ -18,13 +19,14 @@ One deadline covers all of it, from accept to the proof, so slowness in any step
 from __future__ import annotations
 
 import ssl
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 
 import msgspec
 
 from gateway.native.codec.hello import Hello, NotTls, read_hello
 from gateway.native.codec.proxy_protocol import Address, NotProxy, Proxied, read_header
 from gateway.native.connection import ConnectionContext
+from gateway.native.destinations import Destinations, Group
 from gateway.native.identity import PeerRefused, Proof
 from gateway.native.reactor import NEVER, DeadlineExceeded, Strand
 from gateway.native.sockets import Handoff
@@ -113,12 +115,26 @@ class Door:
         contexts: Contexts,
         inbounds: Mapping[str, Inbound],
         parts: Mapping[str, Part] = _NO_PARTS,
+        *,
+        before: Door | None = None,
+        chains: Group | None = None,
     ) -> None:
-        """parts: of the Snapshot, for AUTO_PASSTHROUGH."""
+        """parts: of the Snapshot, for AUTO_PASSTHROUGH. before: this listener's Door so far. chains: those that it is for, None = all."""
         self.listener = listener
         self.faults: list[str] = []
+        self.places: Places | None = None
+        if chains is None:
+            chains = listener.chains
+            if listener.unix:
+                chains = tuple(chain for chain in chains if not chain.destinations)
+            elif any(chain.destinations for chain in chains):
+                known = before.places if before is not None and before.listener is listener else None
+                destinations = known.destinations if known is not None else Destinations(chains)
+                self.places = Places(destinations, lambda group: Door(listener, contexts, inbounds, parts, chains=group))
+                self.faults += [*(f"listener {listener.key}: {fault}" for fault in destinations.faults), *self.places.faults()]
+                chains = ()
         self.east_west = listener.kind is ListenerKind.EAST_WEST
-        self.tls = self.east_west or any(chain.tls is not None or chain.passthrough for chain in listener.chains)
+        self.tls = self.east_west or any(chain.tls is not None or chain.passthrough for chain in chains)
         self.greets = self.tls or listener.proxy_protocol
         self._names = Names()
         self._inbounds = inbounds
@@ -129,7 +145,7 @@ class Door:
             self._local = ("", 0)
         elif listener.address not in ("0.0.0.0", "::"):
             self._local = (listener.address, listener.port)
-        ready = [Chain(chain, self._ready(chain, contexts), self._targets(chain)) for chain in listener.chains]
+        ready = [Chain(chain, self._ready(chain, contexts), self._targets(chain)) for chain in chains]
         self._single = ready[0] if ready else None
         self._plain = None if self.tls else self._single
         for each in ready:
@@ -264,8 +280,42 @@ class Door:
             return self.listener.address  # a unix socket's client has no name of its own
         return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
 
+    def at(self, local: str) -> Door | None:
+        """Who serves connections that came to this IP; None: nobody does."""
+        return self if self.places is None else self.places.door(local)
+
     def __repr__(self) -> str:
         return f"<Door {self.listener.kind.value} {self.listener.key}{' TLS' if self.tls else ''}>"
+
+
+class Places:
+    """The Doors of a listener whose chains are for some addresses only, one for each group of chains, made when its first connection
+    comes: there may be thousands, and a Snapshot comes with every change."""
+
+    def __init__(self, destinations: Destinations, make: Callable[[Group], Door]) -> None:
+        self.destinations = destinations
+        self._make = make
+        self._doors: dict[int, Door] = {}
+
+    def door(self, local: str) -> Door | None:
+        """Who serves connections to this IP; None: nobody."""
+        group = self.destinations.find(local)
+        return self._of(group) if group else None
+
+    def faults(self) -> list[str]:
+        """Of the groups with something that may not load; these are made at once."""
+        risky = [group for group in self.destinations.groups() if any(_risky(chain) for chain in group)]
+        return [fault for group in {id(group): group for group in risky}.values() for fault in self._of(group).faults]
+
+    def _of(self, group: Group) -> Door:
+        door = self._doors.get(id(group))  # a group lives as long as `destinations`
+        if door is None:
+            door = self._doors[id(group)] = self._make(group)
+        return door
+
+
+def _risky(chain: FilterChain) -> bool:
+    return chain.tls is not None or any(route.destination_subnets for route in chain.tcp)
 
 
 def _server(chain: Chain) -> ServerTls:

@@ -125,7 +125,10 @@ class Listeners:
         not load. Between two turns only."""
         inbounds = {part.sni: part for part in snapshot.parts.values() if isinstance(part, Inbound)}
         served = [listener for listener in snapshot.listeners() if listener.kind is not ListenerKind.ADMIN]
-        self._doors = {listener.key: Door(listener, contexts, inbounds, snapshot.parts) for listener in served}
+        before = self._doors
+        self._doors = {
+            listener.key: Door(listener, contexts, inbounds, snapshot.parts, before=before.get(listener.key)) for listener in served
+        }
         self._doors |= {
             datagrams_key(door.listener): door for door in list(self._doors.values()) if door.listener.kind is ListenerKind.DNS
         }
@@ -264,10 +267,25 @@ class Listeners:
                 self.refuse("too-many-connections", f"{what}; add workers, or raise ulimit -n and overload.maxConnections")
                 continue
             connection.setblocking(False)
-            if door.greets and len(self._greetings) >= self._most_greetings:
+            chosen = door if door.places is None else self._placed(door, connection)
+            if chosen is None:
+                continue
+            if chosen.greets and len(self._greetings) >= self._most_greetings:
                 self._drop_oldest()
-            self.reactor.spawn(self._connection, door, connection, address, name="connection")
+            self.reactor.spawn(self._connection, chosen, connection, address, name="connection")
         return False
+
+    def _placed(self, door: Door, connection: socket.socket) -> Door | None:
+        """Who serves a connection by the address that it came to. Nobody: it is closed."""
+        try:
+            local = connection.getsockname()[0]
+        except OSError:
+            local = ""  # it is gone already
+        found = door.at(local) if local else None
+        if found is None:
+            connection.close()
+            self.refuse("unknown-address", f"no service has {local or 'its address'} on this port", listener=door.listener.key)
+        return found
 
     def _drop_oldest(self) -> None:
         """No strand runs now: accepting is done by the reactor itself."""
