@@ -35,8 +35,8 @@ def control(arguments: Sequence[str]) -> int:
 
 def begin(paths: Sequence[str]) -> Begun:
     """The plane of the one Node document in these paths. Raises CannotBegin."""
-    from appliance.control import Begun
     from appliance import registries
+    from appliance.control import Begun
     from appliance.messages import Settings
     from appliance.state import StateDirectory
     from discovery.documents.file import FileDocuments
@@ -53,13 +53,15 @@ def begin(paths: Sequence[str]) -> Begun:
     spec = node.spec
     state = os.path.abspath(located(spec.state_dir, node.origin))
     names = [spec.advertise.east_west.host] if spec.advertise.east_west else []
+    folder = os.path.dirname(node.origin.file)
+    store = registries.shared_store(spec.shared, folder) if spec.shared is not None else None
     plane = Plane(
         node,
         [FileDocuments(paths)],
-        Factories(StaticSource, DnsSource, registries.registry),
+        Factories(StaticSource, DnsSource, registries.registry, registries.documents, registries.publisher),
         Keeper(Path(state), spec.trust_domain, cluster=spec.cluster, dns_names=names),
         remembered=StateDirectory(Path(state)).load_remembered(),
-        vips=VipKeeper(Ranges.parse(spec.vips.range, spec.vips.range6), Path(state)),
+        vips=VipKeeper(Ranges.parse(spec.vips.range, spec.vips.range6), Path(state), store=store, prefix=f"vips/{spec.cluster}"),
     )
     settings = Settings(workers=spec.workers or len(os.sched_getaffinity(0)), drain_ms=spec.drain_duration, state_dir=state)
     return Begun(plane, settings)

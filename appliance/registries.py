@@ -17,9 +17,13 @@ from federation.publishing import Outlet
 from federation.registries import Registry
 
 if TYPE_CHECKING:
-    from discovery.clients.consul_session import ConsulConnection
+    from discovery.clients.consul import ConsulConnection
     from discovery.clients.openstack import CloudAccess
+    from federation.resources.node import SharedStore
     from federation.resources.registry import consul, openstack
+    from federation.store import SharedStore as Store
+
+STORE_PREFIX = "fedgate"  # of keys in a shared Consul
 
 
 def registry(wanted: Registry) -> Source:
@@ -83,6 +87,62 @@ def registry(wanted: Registry) -> Source:
     raise ValueError(f"source {written.name} names no registry")
 
 
+def documents(place: Place) -> DocumentSource:
+    """A federation.places.MakeDocuments. Raises ValueError or OSError when the source cannot be made."""
+    written = place.written
+    if written.consul is not None:
+        from discovery.documents.consul import ConsulDocuments
+
+        return ConsulDocuments(consul_connection(written.consul, place.folder), written.consul.prefix)
+    raise ValueError("an entry of spec.resources names no place")
+
+
+def publisher(outlet: Outlet) -> Publisher:
+    """A federation.publishing.MakePublisher. Raises ValueError or OSError when the publisher cannot be made."""
+    written, folder = outlet.written, outlet.folder
+    if written.consul is not None:
+        from federation.publish.consul import ConsulPublisher, ConsulPublishOptions
+
+        spec = written.consul
+        there = (spec.address, spec.datacenter, spec.namespace, spec.partition)
+        same = {
+            source.name
+            for source in outlet.sources
+            if source.consul is not None
+            and (source.consul.address, source.consul.datacenter, source.consul.namespace, source.consul.partition) == there
+        }
+        return ConsulPublisher(
+            f"consul {spec.address}",
+            ConsulPublishOptions(
+                owner=outlet.owner,
+                connection=consul_connection(spec, folder),
+                prefix=spec.prefix,
+                sources=frozenset(same),
+                writes_per_second=spec.writes_per_second,
+            ),
+        )
+    if written.designate is not None:
+        from federation.publish.designate import DesignateOptions, DesignatePublisher
+        from federation.publish.zone_records import ZoneOptions
+
+        zone = written.designate
+        return DesignatePublisher(
+            f"designate {zone.zone}",
+            DesignateOptions(
+                access=cloud_access(zone, folder),
+                zone=ZoneOptions(zone.zone, owner=outlet.owner.partition("/")[0], prefix=zone.prefix, ttl=zone.ttl),
+            ),
+        )
+    raise ValueError("an entry of spec.publish names no registry")
+
+
+def shared_store(written: SharedStore, folder: str) -> Store:
+    """What the gateways of one cluster agree through."""
+    from federation.consul_store import ConsulStore
+
+    return ConsulStore(consul_connection(written.consul, folder), STORE_PREFIX)
+
+
 def _path(written: str, folder: str) -> str:
     """A path of the Node; "" stays."""
     return posixpath.join(folder, written) if written else ""
@@ -90,7 +150,7 @@ def _path(written: str, folder: str) -> str:
 
 def consul_connection(spec: consul.ConsulConnection, folder: str) -> ConsulConnection:
     """Where and as whom."""
-    from discovery.clients.consul_session import ConsulConnection
+    from discovery.clients.consul import ConsulConnection
 
     return ConsulConnection(
         address=spec.address,

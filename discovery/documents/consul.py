@@ -33,6 +33,7 @@ class ConsulDocuments:
     """The DocumentSource of one prefix. See DocumentSource."""
 
     name = "consul"
+    shows = False
 
     def __init__(self, connection: ConsulConnection, prefix: str) -> None:
         self.documents: Watchable[Documents] = Watchable(Documents())
