@@ -1,9 +1,9 @@
 """What Nomad's answers mean: registrations, checks of allocations and nodes → Services. Pure; sources/nomad.py asks.
 
 Nomad's services have no metadata but tags, so what a gateway must know stands there. `key=value` is a label; a few keys say more:
-`fedgate-port=8080` the number clients use (80 otherwise; a Nomad service has only the ports of its allocations), `fedgate-port-name=admin`,
-`fedgate-protocol=grpc`, `fedgate-weight=3`. A tag without `=` is a label `tag.fedgate.io/<tag>: "true"`. Registrations of one name in one
-allocation whose ports have different names are one endpoint with several ports.
+`fedgate-port=8080` the number clients use (otherwise the ports that jobs have fixed, each of which leads to all instances, or 80 where all
+are dynamic), `fedgate-port-name=admin`, `fedgate-protocol=grpc` (or a tag `grpc`), `fedgate-weight=3`. A tag without `=` is a label
+`tag.fedgate.io/<tag>: "true"`. Registrations of one name in one allocation whose ports have different names are one endpoint.
 
 Health. The answer about a service carries none (hashicorp/nomad#15603), so it comes from the allocation's checks: one that fails, whether
 for healthiness or for readiness, takes the endpoint out. A check that has not run yet counts as failing, unless it is known to have
@@ -21,6 +21,9 @@ from discovery.model import Endpoint, Health, Locality, Port, Protocol, Service
 from discovery.reading import labelled_locality, port_protocol
 
 TAG = "tag.fedgate.io/"
+_PROTOCOL_TAGS = frozenset({"http", "http2", "https", "grpc", "grpc-web", "tcp", "tls", "mongo"})
+DYNAMIC = 20_000  # Nomad's dynamic ports begin there (min_dynamic_port): no client names one of those
+MOST_PORTS = 16  # fixed ports of one service: more are a registration gone wrong
 DEFAULT_PORT = 80  # what a client that writes http://NAME means
 MOST_LABELS = 64  # of one endpoint: nodes have been seen with hundreds of metadata keys, selectors name two or three
 
@@ -177,45 +180,78 @@ def make_service(
     """One service of what is registered under its name. allocations and nodes: by id, what is known of them. region: Nomad's, "" when it
     was not said."""
     ordered = sorted(registrations, key=lambda each: (each.namespace, each.address, each.port, each.id))
-    ports: dict[str, Port] = {}
     notes: list[str] = []
+    tagged = [(each, *_tags(each.tags or ())) for each in ordered]
+    ports = _ports([(each, ours) for each, ours, _ in tagged], notes)
     grouped: dict[tuple[str, str], list[Endpoint]] = {}
-    for each in ordered:
-        tags, labels = _tags(each.tags or ())
-        port = _port(tags, notes)
-        known = ports.setdefault(port.name, port)
-        if known != port:
-            notes.append(
-                f"instances disagree about port `{port.name}`: {known.number} {known.protocol.value}, "
-                f"{port.number} {port.protocol.value}; give all the same {PORT} and {PROTOCOL} tags (the first by address counts)"
-            )
+    for each, ours, labels in tagged:
         endpoint = _endpoint(each, here, node=nodes.get(each.node_id), labels=labels, region=region)
-        state = allocations.get(each.alloc_id, Seen())
-        health = state.health(each.service_name)
-        changed = msgspec.structs.replace(
-            endpoint,
-            ports=((port.name, each.port),),
-            weight=_whole(tags.get(WEIGHT), 1, 1, 10_000),
-            health=health,
-            healthy=int(health.usable),
-        )
+        health = allocations.get(each.alloc_id, Seen()).health(each.service_name)
+        served = tuple((port.name, each.port) for port in ports.get(ours.get(PORT_NAME, ""), ()))
+        weight = _whole(ours.get(WEIGHT), 1, 1, 10_000)
+        changed = msgspec.structs.replace(endpoint, ports=served, weight=weight, health=health, healthy=int(health.usable))
         _join(grouped.setdefault((each.address, each.alloc_id or each.id), []), changed)
     return Service(
         hostname=hostname,
         namespace=ordered[0].namespace if ordered else "",
-        ports=tuple(sorted(ports.values())),
+        ports=tuple(sorted(port for group in ports.values() for port in group)),
         endpoints=tuple(endpoint for group in grouped.values() for endpoint in group),
         notes=tuple(dict.fromkeys(notes)),
     )
 
 
 def _join(group: list[Endpoint], new: Endpoint) -> None:
-    """Put its port to the endpoint of the same allocation that has none of that name."""
+    """Put its ports to the endpoint of the same allocation that has none of them."""
+    names = {name for name, _ in new.ports}
     for index, endpoint in enumerate(group):
-        if endpoint.port(new.ports[0][0]) is None:
+        if names.isdisjoint(name for name, _ in endpoint.ports):
             group[index] = msgspec.structs.replace(endpoint, ports=tuple(sorted((*endpoint.ports, *new.ports))))
             return
     group.append(new)
+
+
+def _ports(registered: list[tuple[Registration, dict[str, str]]], notes: list[str]) -> dict[str, list[Port]]:
+    """By the name that tags give (or none): the service's ports, each of which leads to all instances of that name."""
+    groups: dict[str, list[tuple[Registration, dict[str, str]]]] = {}
+    for each, ours in registered:
+        groups.setdefault(ours.get(PORT_NAME, ""), []).append((each, ours))
+    ports: dict[str, list[Port]] = {}
+    taken: set[int] = set()
+    for written, members in sorted(groups.items()):
+        protocol = _protocol(written, members, notes)
+        name = written or ("http" if protocol is Protocol.UNKNOWN else protocol.value.lower())
+        found = [number for number in _numbers(members, protocol, notes) if number not in taken]
+        if not found:
+            notes.append(f"port `{name}` has no number of its own, so it gets no traffic; give its instances a tag {PORT}=NUMBER")
+        taken.update(found)
+        ports[written] = [Port(number, f"{name}-{number}" if index else name, protocol) for index, number in enumerate(found)]
+    return ports
+
+
+def _protocol(name: str, members: list[tuple[Registration, dict[str, str]]], notes: list[str]) -> Protocol:
+    words = {ours[PROTOCOL] for _, ours in members if ours.get(PROTOCOL)}
+    said = {word: port_protocol(name, word, 0) for word in sorted(words)}
+    for word in [word for word, protocol in said.items() if protocol is Protocol.UNKNOWN]:
+        notes.append(f"the tag {PROTOCOL}={word[:40]} names no protocol; write for example {PROTOCOL}=http")
+        del said[word]
+    if len(set(said.values())) > 1:
+        notes.append(
+            f"instances disagree about the protocol: {', '.join(said)}; the first counts; give all the same {PROTOCOL} tag"
+        )
+    return next(iter(said.values()), port_protocol(name, "", 0))
+
+
+def _numbers(members: list[tuple[Registration, dict[str, str]]], protocol: Protocol, notes: list[str]) -> list[int]:
+    """What clients write: what tags say, else the ports that jobs have fixed, else the protocol's usual one."""
+    said = {ours[PORT]: _whole(ours[PORT], 0, 1, 65535) for _, ours in members if PORT in ours}
+    for word in sorted(word for word, number in said.items() if not number):
+        notes.append(f"the tag {PORT}={word[:40]} is no port number; write for example {PORT}=8080")
+    numbers = sorted(filter(None, set(said.values()))) or sorted({each.port for each, _ in members if 0 < each.port < DYNAMIC})
+    if not numbers and protocol not in _ON_80:
+        notes.append(
+            f"clients reach this {protocol.value} service on port {DEFAULT_PORT}, as no tag says otherwise; write {PORT}=NUMBER"
+        )
+    return (numbers or [DEFAULT_PORT])[:MOST_PORTS]
 
 
 def _tags(tags: Iterable[str]) -> tuple[dict[str, str], dict[str, str]]:
@@ -224,31 +260,18 @@ def _tags(tags: Iterable[str]) -> tuple[dict[str, str], dict[str, str]]:
     labels: dict[str, str] = {}
     for tag in tags:
         key, equals, value = tag.partition("=")
-        if key in _OURS:
+        if equals and key in _OURS:
             ours[key] = value
         elif equals and key:
             labels[key] = value
         elif tag:
             labels[TAG + tag] = "true"
+            if tag in _PROTOCOL_TAGS:
+                ours.setdefault(PROTOCOL, tag)
     return ours, labels
 
 
-def _port(tags: Mapping[str, str], notes: list[str]) -> Port:
-    said, name = tags.get(PROTOCOL, ""), tags.get(PORT_NAME, "")
-    protocol = port_protocol(name, said, 0)
-    if said and protocol is Protocol.UNKNOWN:
-        notes.append(f"the tag {PROTOCOL}={said[:40]} names no protocol; write for example {PROTOCOL}=http")
-    number = _whole(tags.get(PORT), 0, 1, 65535)
-    if not number and PORT in tags:
-        notes.append(f"the tag {PORT}={tags[PORT][:40]} is no port number; write for example {PORT}=8080")
-    if not number and protocol not in _GUESSED:
-        notes.append(
-            f"clients reach this {protocol.value} service on port {DEFAULT_PORT}, as no tag says otherwise; write {PORT}=NUMBER"
-        )
-    return Port(number or DEFAULT_PORT, name or protocol.value.lower().replace("unknown", "http"), protocol)
-
-
-_GUESSED = frozenset({Protocol.HTTP, Protocol.HTTP2, Protocol.GRPC, Protocol.GRPC_WEB, Protocol.UNKNOWN})
+_ON_80 = frozenset({Protocol.HTTP, Protocol.HTTP2, Protocol.GRPC, Protocol.GRPC_WEB, Protocol.UNKNOWN})
 
 
 def _whole(text: str | None, default: int, least: int, most: int) -> int:

@@ -13,6 +13,7 @@ the registry is lost: `watch` raises. What is known outlives a watch, so that a 
 from __future__ import annotations
 
 import random
+import re
 from collections.abc import AsyncGenerator, Iterable, Mapping
 from typing import NamedTuple
 
@@ -36,6 +37,7 @@ MOST_WATCHED = 64
 _SWEEP_EVERY = 1.0  # at most; what is not watched by a query of its own is read whole, so a rollout must not read it at every step
 _MOST_NAMESPACES = 8  # lists that are waited for at once; for more there is `*`
 
+_HOST = re.compile(r"(?=.{1,253}\Z)[a-z0-9_]([a-z0-9_-]{0,61}[a-z0-9_])?(\.[a-z0-9_]([a-z0-9_-]{0,61}[a-z0-9_])?)*")
 _log = structlog.get_logger("nomad")
 
 _LISTS = msgspec.json.Decoder(tuple[NamespaceList, ...] | None)
@@ -69,6 +71,7 @@ class NomadSource:
         self._allocations: dict[str, Seen] = {}
         self._nodes: dict[str, Node] = {}
         self._registered: dict[_Key, tuple[Registration, ...]] = {}
+        self._unnamed: set[_Key] = set()
 
     @trio.as_safe_channel
     async def watch(self) -> AsyncGenerator[Update, None]:
@@ -173,12 +176,19 @@ class _Watch:
                 index = 0  # the servers were restored: what they say now is believed once it is said consistently
                 continue
             changed, index = answer.index != index, answer.index
-            keys = frozenset(
-                _Key(each.namespace, named.service_name) for each in answer.value or () for named in each.services or ()
-            )
+            keys = self._keys(answer.value or ())
             if changed or namespace not in self._lists:
                 self._lists[namespace] = keys
                 self._follow()
+
+    def _keys(self, lists: Iterable[NamespaceList]) -> frozenset[_Key]:
+        """What can have a name in DNS: Nomad allows namespaces of 128 characters."""
+        found = {_Key(each.namespace, named.service_name) for each in lists for named in each.services or ()}
+        unusable = {key for key in found if not _HOST.fullmatch(self._hostname(key))}
+        for key in unusable - self._source._unnamed:
+            _log.warning("nomad.no_name", namespace=key.namespace, service=key.service, hostname=self._hostname(key)[:300])
+        self._source._unnamed = unusable
+        return frozenset(found - unusable)
 
     async def _check_allowed(self) -> None:
         """Nomad answers a token that may read no namespace with an empty list, which is not "no services". Raises NomadRefused."""

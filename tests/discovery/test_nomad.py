@@ -64,18 +64,33 @@ def test_tags_that_cannot_be_followed_are_noted(tags, words):
     assert words in note
 
 
-def test_instances_that_disagree_are_noted_once_and_the_first_by_address_counts():
-    service = made(one(3, "fedgate-port=81"), one(2, "fedgate-port=81"), one(1))
-    assert service.ports == (Port(80, "http"),)
-    assert len(service.notes) == 1
+def test_fixed_ports_are_the_service_s_and_lead_to_all_instances():
+    service = made(one(1, port=8080), one(2, port=9090), one(3, port=21000))
+    assert service.ports == (Port(8080, "http"), Port(9090, "http-9090"))
+    assert [endpoint.ports for endpoint in service.endpoints] == [
+        (("http", number), ("http-9090", number)) for number in (8080, 9090, 21000)
+    ]
+    assert made(one(1, "fedgate-port=81"), one(2, port=8080)).ports == (Port(81, "http"),)
+    assert len(made(*(one(n, port=n) for n in range(1, 40))).ports) == 16
+
+
+def test_instances_that_disagree_about_the_protocol_are_noted():
+    service = made(one(3, "grpc", "fedgate-port=1"), one(2, "fedgate-protocol=http"))
+    assert service.ports == (Port(1, "grpc", Protocol.GRPC),)
+    (note,) = service.notes
+    assert "disagree" in note
+    assert made(one(1, "grpc")).ports == (Port(80, "grpc", Protocol.GRPC),)
 
 
 def test_two_ports_of_one_allocation_are_one_endpoint():
-    service = made(one(1, port=1000), one(1, "fedgate-port=9090", "fedgate-port-name=admin", port=1001))
-    assert [port.name for port in service.ports] == ["http", "admin"]
+    service = made(one(1, port=21000), one(1, "fedgate-port=9090", "fedgate-port-name=admin", port=21001))
+    assert [(port.number, port.name) for port in service.ports] == [(80, "http"), (9090, "admin")]
     (endpoint,) = service.endpoints
-    assert endpoint.ports == (("admin", 1001), ("http", 1000))
-    assert len(made(one(1, port=1000), one(1, port=1001)).endpoints) == 2
+    assert endpoint.ports == (("admin", 21001), ("http", 21000))
+    assert len(made(one(1, port=21000), one(1, port=21001)).endpoints) == 2
+    crowded = made(one(1, port=21000), one(1, "fedgate-port-name=admin", port=21001))
+    assert [port.name for port in crowded.ports] == ["http"]
+    assert "no number of its own" in crowded.notes[0]
 
 
 def test_the_same_whatever_the_order():

@@ -269,3 +269,13 @@ async def test_namespaces_join_where_the_template_does_not_tell_them_apart(nurse
         update = await until(updates, lambda said: True)
         assert [endpoint.address for endpoint in update.service.endpoints] == ["10.0.0.1"]
     nursery.cancel_scope.cancel()
+
+
+async def test_a_name_that_dns_does_not_allow_is_left_out(nursery):
+    nomad = ScriptedNomad()
+    nomad.register("web", "a1", "10.0.0.1", 1000)
+    nomad.register("web", "a2", "10.0.0.2", 1000, namespace="n" * 64)
+    source = await start(nursery, nomad)
+    async with source.watch() as updates:
+        assert [service.hostname for service in (await updates.receive()).services] == [WEB]
+    nursery.cancel_scope.cancel()
