@@ -354,6 +354,7 @@ class Plane:
             cluster_domain=self._node.spec.cluster_domain,
         )
         await sliced(publications)
+        self._registries.report(self.catalog.findings)
         if made is not previous:
             self._tell(made)
 

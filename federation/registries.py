@@ -10,11 +10,13 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
+from typing import Protocol, runtime_checkable
 
 import structlog
 
 from discovery.feed import CatalogFeed
 from discovery.here import HOSTNAME, Here
+from discovery.merge import Finding
 from discovery.model import ShardKey
 from discovery.source import KEEP_FOREVER, Follower, LossPolicy, OnLoss, Source, SourceStatus
 from discovery.supervise import TaskSet, describe
@@ -31,6 +33,15 @@ class Registry:
     written: nodes.Source
     here: Here
     folder: str = ""
+
+
+@runtime_checkable
+class Shows(Protocol):
+    """A Source that shows its registry what the merge of all sources found (Kubernetes: the Conflict condition of a ServiceExport)."""
+
+    def report(self, findings: Iterable[Finding]) -> None:
+        """All findings there are; the latest call wins. Never blocks."""
+        ...
 
 
 MakeRegistry = Callable[[Registry], Source]
@@ -56,12 +67,24 @@ class Registries:
         self._feed, self._make, self._cluster, self._rng = feed, make, cluster, rng
         self._wanted: Watchable[Mapping[str, Registry]] = Watchable({})
         self._followers: dict[str, Follower] = {}
+        self._showing: dict[str, Shows] = {}
+        self._findings: Mapping[str, tuple[Finding, ...]] = {}
         self._tasks = TaskSet(self._follow, rng=rng, report=self._failed)
 
     def want(self, wanted: Mapping[str, Registry]) -> None:
         """Follow these from now on. Never blocks."""
         if self._make is not None and wanted != self._wanted.value:
             self._wanted.set(dict(wanted))
+
+    def report(self, findings: Mapping[str, tuple[Finding, ...]]) -> None:
+        """What the catalog found, by hostname: told to the sources that show it. The same object as before costs nothing. Never blocks."""
+        if findings is not self._findings:
+            self._findings = findings
+            for source in self._showing.values():
+                source.report(self._every())
+
+    def _every(self) -> list[Finding]:
+        return [finding for found in self._findings.values() for finding in found]
 
     @property
     def keys(self) -> Iterable[ShardKey]:
@@ -84,13 +107,17 @@ class Registries:
 
     async def _follow(self, name: str, registry: Registry) -> None:
         assert self._make is not None
-        loss = loss_policy(registry.written.on_loss)
-        follower = Follower(self._make(registry), self._feed, clock=time.time, rng=self._rng, loss=loss)
+        source, loss = self._make(registry), loss_policy(registry.written.on_loss)
+        follower = Follower(source, self._feed, clock=time.time, rng=self._rng, loss=loss)
         self._followers[name] = follower
+        if isinstance(source, Shows):
+            self._showing[name] = source
+            source.report(self._every())
         try:
             await follower.run()
         finally:
             del self._followers[name]
+            self._showing.pop(name, None)
             if name not in self._wanted.value:
                 self._feed.drop(follower.key)
 

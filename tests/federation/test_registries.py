@@ -7,6 +7,7 @@ import trio
 from trio.testing import wait_all_tasks_blocked
 
 from discovery.feed import CatalogFeed
+from discovery.merge import Finding
 from discovery.model import Locality, Service, ShardKey
 from discovery.source import LossPolicy, OnLoss
 from discovery.update import Reset
@@ -103,6 +104,29 @@ async def test_one_that_cannot_even_be_made_says_so_and_holds_nobody_up(world):
     broken, other = world.registries.statuses()
     assert (broken.key.source, broken.connected, broken.error) == ("broken", False, "OSError: no such token file")
     assert other.connected
+
+
+async def test_findings_are_told_to_the_sources_that_show_them(nursery):
+    told = []
+
+    class Showing(Said):
+        def report(self, findings):
+            told.append((self.name, list(findings)))
+
+    log: list[str] = []
+    make = {"a": lambda registry: Showing(registry, log), "b": lambda registry: Said(registry, log)}
+    world = World()
+    world.registries = Registries(world.feed, lambda registry: make[registry.written.name](registry), "east", rng=lambda: 1.0)
+    nursery.start_soon(world.registries.run)
+    await world.want(CONSUL, NOMAD)
+    finding = Finding("a.x", "ports", "differ", ShardKey("east", "a"), ())
+    findings = {"a.x": (finding,)}
+    world.registries.report(findings)
+    world.registries.report(findings)
+    assert told == [("a", []), ("a", [finding])]
+    await world.want(NOMAD)
+    world.registries.report({})
+    assert len(told) == 2
 
 
 def test_where_this_gateway_stands_is_what_a_source_is_told():
