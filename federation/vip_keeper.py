@@ -16,6 +16,7 @@ import time
 from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from random import random
+from typing import Protocol
 
 import msgspec
 import structlog
@@ -42,6 +43,18 @@ FILE = "vips.json"
 log = structlog.get_logger("vips")
 
 
+class Reach(Protocol):
+    """Which addresses are this machine's own (appliance.anyip)."""
+
+    def claim(self, network: str) -> bool:
+        """Whether connections to every address of this range come to its sockets; it may be made so. Never raises."""
+        ...
+
+    def has(self, address: str) -> bool:
+        """Whether connections to this address do. Never raises."""
+        ...
+
+
 class _Kept(msgspec.Struct):
     """The file. range: the rows' slots mean other addresses in another one, so they are of no use there."""
 
@@ -59,17 +72,16 @@ class VipKeeper:
         *,
         store: SharedStore | None = None,
         prefix: str = "vips",
-        local: Callable[[str], bool] = lambda address: False,
+        reach: Reach | None = None,
         clock: Callable[[], float] = time.time,
         rng: Callable[[], float] = random,
     ) -> None:
         """directory: the state directory, None = nothing is kept. prefix: of the store's keys, the same on all gateways of the cluster and
-        no other's. local: whether connections to an address come to this machine's sockets (appliance.anyip). clock: seconds of
-        the epoch."""
+        no other's. reach: what comes to this machine's sockets; None = nothing does. clock: seconds of the epoch."""
         self.assigned: Watchable[Assigned] = Watchable(Assigned())
         self.fault = ""
         self._path = directory / FILE if directory is not None else None
-        self._store, self._prefix, self._local, self._clock, self._rng = store, prefix, local, clock, rng
+        self._store, self._prefix, self._reach, self._clock, self._rng = store, prefix, reach, clock, rng
         self._wanted: set[str] = set()
         self._foreign: dict[str, frozenset[str]] = {}  # hostname → addresses in the range that it brings itself
         self._written: dict[str, tuple[str, ...]] = {}  # hostname → its own addresses, wherever they are
@@ -80,9 +92,7 @@ class VipKeeper:
 
     def _begin(self, ranges: Ranges, rows: Iterable[Row]) -> None:
         self.ranges = ranges
-        self._networks = frozenset(
-            text for text, probe in zip(ranges.networks, ranges.addresses(1), strict=True) if self._local(probe)
-        )
+        self._ask_networks()
         self._table = Table(ranges.size, rows)
         self._taken: set[int] = set()
         self._blocks: list[range] = []
@@ -175,8 +185,8 @@ class VipKeeper:
         return slot in self._taken or any(slot in block for block in self._blocks)
 
     def _ask_networks(self) -> None:
-        pairs = zip(self.ranges.networks, self.ranges.addresses(1), strict=True)
-        self._networks = frozenset(network for network, address in pairs if self._local(address))
+        reach = self._reach
+        self._networks = frozenset(each for each in self.ranges.networks if reach is not None and reach.claim(each))
 
     def _learn_local(self, hosts: Iterable[str], *, again: bool = False) -> None:
         """Which of the addresses that these services bring come to this machine; others stay as they are known, unless `again`."""
@@ -184,7 +194,7 @@ class VipKeeper:
         local = (frozenset() if again else before.local) | self._networks
         for host in hosts:
             for address in self._written[host]:
-                if address not in local and self._local(_first(address)):
+                if address not in local and self._reach is not None and self._reach.has(_first(address)):
                     local |= {address}
         if local != before.local:
             self.assigned.set(Assigned(before.addresses, before.lacking, local))

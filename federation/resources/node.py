@@ -18,7 +18,7 @@ from federation.resources.registry.consul import ConsulConnection, ConsulDocumen
 from federation.resources.registry.kubernetes import KubernetesDocuments, KubernetesSource
 from federation.resources.registry.nomad import NomadSource
 from federation.resources.registry.openstack import DesignatePublish, OpenStackSource
-from federation.resources.scalars import Address, HostPort, Milliseconds, Place, Whole, choice_reader, parse_duration
+from federation.resources.scalars import Address, Flag, HostPort, Milliseconds, Place, Whole, choice_reader, parse_duration
 from federation.resources.service_entry import ServicePort
 
 MOST_WORKERS = (
@@ -267,10 +267,12 @@ class SharedStore(Message):
 
 class Vips(Message):
     """Where services without addresses get theirs. Products overlap here (Istio 240.240.0.0/16, Consul 240.0.0.0/4, Kuma 241 to 243/8),
-    so it is settable."""
+    so it is settable. addRoute: make the ranges this machine's own, as `ip route add local RANGE dev lo` does (takes CAP_NET_ADMIN); without
+    it that was done by somebody else, or the range is in 127.0.0.0/8, or services are not reached at these addresses here."""
 
     range: str = "240.240.0.0/16"
     range6: str = "2001:2::/48"
+    add_route: Flag = False
 
     def faults(self) -> Iterator[Fault]:
         for name, text, version in (("range", self.range, 4), ("range6", self.range6, 6)):
