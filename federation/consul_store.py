@@ -14,7 +14,8 @@ import trio
 from discovery.clients.consul import ConsulClient, ConsulConnection, Failed
 from federation.store import Stored, StoreLost
 
-CONNECTIONS = 8  # a few keys are waited for, and one is written at a time
+# Every key that is waited for holds a connection: 64 (vips.MOST_SEGMENTS), and a few to read and write; an agent allows a client 200.
+CONNECTIONS = 72
 
 
 class ConsulStore:
