@@ -14,7 +14,6 @@ from federation.resources.message import Fault, Message
 from federation.resources.registry.hostname import hostname_faults
 from federation.resources.scalars import Flag, choice_reader
 
-
 MOST_NAMESPACES = 20  # each takes five connections to the API; with more of them, one role for all is cheaper and read in five
 
 
@@ -56,6 +55,16 @@ class KubernetesSource(KubernetesConnection):
 
 
 class KubernetesDocuments(KubernetesConnection):
-    """Istio's and fedgate's custom resources, and the Secrets that `credentialName` names. write_status: conditions are written into them."""
+    """Istio's and fedgate's custom resources, and the Secrets that `credentialName` names. secrets: the namespaces that Secrets are read in;
+    none: the gateway's own. write_status: conditions are written into the resources."""
 
+    secrets: tuple[str, ...] = ()
     write_status: Flag = True
+
+    def faults(self) -> Iterator[Fault]:
+        yield from super().faults()
+        for index, name in enumerate(self.secrets):
+            if not is_label(name):  # `*` too: a gateway that may read every Secret of a cluster is a way to all of them
+                yield Fault(
+                    ("secrets", index), f"`{name[:80]}` is no namespace; write each one whose Secrets are certificates of yours"
+                )
