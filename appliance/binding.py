@@ -35,15 +35,17 @@ class CannotBind(Exception):
     """Says which address, why, and what to do."""
 
 
-def bind(address: str, port: int, count: int, *, datagrams: bool = False) -> tuple[socket.socket, ...]:
-    """`count` non-blocking listening sockets on one address; on a unix address one. datagrams: UDP instead. Raises CannotBind; nothing
-    is left bound then."""
+def bind(address: str, port: int, count: int, *, datagrams: bool = False, beside: bool = False) -> tuple[socket.socket, ...]:
+    """`count` non-blocking listening sockets on one address; on a unix address one. datagrams: UDP instead. beside: this process listens on
+    another address of that port (on all of them, or on one of them), so nobody is asked whether the port is free: the kernel still
+    refuses one that another user, or a program that does not share, has. Raises CannotBind; nothing is left bound then."""
     if address[:1] in ("/", "@"):
         return (_bind_unix(address),)
     where = f"[{address}]:{port}" if ":" in address else f"{address}:{port}"
     kind = socket.SOCK_DGRAM if datagrams else socket.SOCK_STREAM
     try:
-        _refuse_taken(address, port, kind)
+        if not beside:
+            _refuse_taken(address, port, kind)
         return _sockets(address, port, count, kind)
     except (OSError, ValueError, OverflowError) as exc:
         raise CannotBind(_explain(f"UDP {where}" if datagrams else where, port, exc)) from exc

@@ -268,8 +268,9 @@ class Supervisor:
     def _bind_one(self, wanted: Wanted) -> str:
         """Bind one and hand it out; returns what is wrong, "" if nothing."""
         count = self._shared.workers if self._shared and not wanted.admin else 1
+        beside = any(_overlap(wanted, self._wanted[key]) for key in self._sockets if key in self._wanted)
         try:
-            sockets = bind(wanted.address, wanted.port, count, datagrams=wanted.datagrams)
+            sockets = bind(wanted.address, wanted.port, count, datagrams=wanted.datagrams, beside=beside)
         except CannotBind as exc:
             return str(exc)
         self._sockets[wanted.key] = sockets
@@ -289,6 +290,13 @@ class Supervisor:
             await trio.sleep(_TRY_BINDING_AGAIN_S)
             if self._faults and not self._draining:
                 self._bind(always_answer=False)
+
+
+def _overlap(one: Wanted, other: Wanted) -> bool:
+    """Whether one of two listeners on a port is on every address, so that the other's is among them."""
+    if (one.port, one.datagrams) != (other.port, other.datagrams) or (":" in one.address) != (":" in other.address):
+        return False
+    return not {"0.0.0.0", "::"}.isdisjoint({one.address, other.address})
 
 
 def _status(status: int) -> str:
