@@ -11,7 +11,8 @@ from __future__ import annotations
 from collections.abc import Callable, Collection, Generator, Iterable, Mapping
 
 from discovery.model import Endpoint, Health, Service
-from federation.compile.names import endpoint_group, endpoint_id
+from federation.compile.egress import id_of
+from federation.compile.names import endpoint_group
 from gateway.snapshot import Backend, EndpointSet, Snapshot
 from gateway.verdicts import AddressState, Verdict, Verdicts
 
@@ -72,7 +73,7 @@ def of_backend(
     port = service.port(backend.port) if service else None
     for endpoint in service.endpoints if service and port else ():
         number = endpoint.port(port.name) if port else None
-        if number is None or (name := endpoint_id(endpoint, number)) not in names:
+        if number is None or (name := id_of(backend, endpoint, number)) not in names:
             continue
         if endpoint.peer and not set(labels) <= set(endpoint.labels):
             continue

@@ -16,6 +16,7 @@ import msgspec
 
 from discovery.model import Endpoint, Port, Protocol, Service
 from federation.compile.credentials import Credentials
+from federation.compile.egress import addressed, one_at_a_time, outside
 from federation.compile.federation import Federation
 from federation.compile.inputs import Inputs, with_located_files
 from federation.compile.name_parts import address_problems, name_of, name_references
@@ -26,9 +27,19 @@ from federation.compile.names import (
     endpoint_id,
     gateway_identity,
     service_sni,
+    spiffe,
     split_gateway_host,
 )
-from federation.compile.policies import BALANCE_ANNOTATION, Policy, Spread, effective, policy, unknown_balance, with_baseline
+from federation.compile.policies import (
+    BALANCE_ANNOTATION,
+    HTTP2_PORTS,
+    Policy,
+    Spread,
+    effective,
+    policy,
+    unknown_balance,
+    with_baseline,
+)
 from federation.compile.priorities import Place, distribution, is_foreign, priorities
 from federation.compile.routes import Reference
 from federation.compile.scope import Rule, Scope
@@ -36,11 +47,11 @@ from federation.compile.service_policy import rate_limits
 from federation.compile.services import subject_of
 from federation.compile.status import Problem, problem, warning
 from federation.compile.tls import Keyring, Notes, peer_tls, upstream_tls
-from federation.resources.destination_rule import ClientTLSSettings, DestinationRule
+from federation.resources.destination_rule import ClientTlsMode, ClientTLSSettings, DestinationRule
 from federation.resources.document import Document
 from federation.trust.identity import TrustError
 from gateway.secret import Secret
-from gateway.snapshot import Backend, EndpointSet, Http2, Inbound, LbEndpoint, Part, UpstreamTls, part_name
+from gateway.snapshot import Backend, Balance, EndpointSet, Http2, Inbound, LbEndpoint, Part, UpstreamTls, part_name
 
 PEER_ALPN = ("h2", "http/1.1")
 """What is offered to peers' gateways for HTTP."""
@@ -162,20 +173,30 @@ def _backend(this: _Host, reference: Reference, direction: str) -> tuple[Backend
     written_blocks = effective(this.rule, reference.port, reference.subset)
     blocks = with_baseline(written_blocks, setting.inputs.node.spec.default_traffic_policy)
     chosen = _chosen(this, reference, own_only=direction == "inbound")
-    written = setting.scope.service_policy(this.host)
+    written = setting.scope.policy_for(this.host)
     fedgate = setting.inputs.fedgate
     rules = policy(
         blocks,
         Spread.of([each for each, _ in chosen]),
-        written.spec if written else None,
+        written,
         own_defaults=fedgate,
         protocol=this.protocol(reference.port),
     )
+    beyond = outside(this.service, _served(this, reference), written)
+    if "logical" in beyond:
+        chosen = one_at_a_time(chosen)
+    elif "dynamic_dns" in beyond:
+        chosen = []  # where the client means to go is said by the client alone
+    if beyond.get("dynamic_dns") and written is not None and written.health_check is not None:
+        this.problems.append(_unchecked(this))
     try:
-        tls = _tls(this, blocks.tls)
+        tls = _tls(this, blocks.tls, chosen)
     except TrustError as error:
         this.problems += _tls_problems(this, error)
         tls, chosen = None, []
+        if Balance.PASSTHROUGH in (rules.balance, beyond.get("balance")):  # nor in plain text to where the client means to go
+            beyond |= {"dynamic_dns": False, "balance": Balance.LEAST_REQUEST}
+    tls, http2 = _with_alpn(tls, rules.http2, this.protocol(reference.port))
     peers, chosen = _peers(this, reference, chosen)
     weights = distribution([each for each, _ in chosen], setting.place.locality, rules.locality)
     if weights is not None:
@@ -184,13 +205,15 @@ def _backend(this: _Host, reference: Reference, direction: str) -> tuple[Backend
     endpoints = tuple(_lb_endpoint(each, number, rank) for (each, number), rank in zip(chosen, ranks, strict=True))
     backend = msgspec.structs.replace(
         _with_policy(name, this, reference, rules),
-        rate_limits=rate_limits(written.spec if written else None, inbound=direction == "inbound"),
+        rate_limits=rate_limits(written, inbound=direction == "inbound"),
         locality_weights=tuple(weights.items()) if weights else (),
         zone=str(setting.place.locality) if rules.zone_aware else "",
-        tls=_with_alpn(tls, rules.http2),
+        tls=tls,
+        http2=http2,
         peer_tls=peers,
+        **beyond,
     )
-    return backend, EndpointSet(name, endpoints)
+    return backend, EndpointSet(name, addressed(backend, endpoints))
 
 
 def _with_policy(name: str, this: _Host, reference: Reference, rules: Policy) -> Backend:
@@ -200,11 +223,27 @@ def _with_policy(name: str, this: _Host, reference: Reference, rules: Policy) ->
     return Backend(name, this.host, reference.port, subset=reference.subset, namespace=namespace, **given)
 
 
-def _with_alpn(tls: UpstreamTls | None, http2: Http2 | None) -> UpstreamTls | None:
-    """What is offered: what will be spoken; both where the client decides."""
+def _served(this: _Host, reference: Reference) -> Port | None:
+    """The service's port, None without one; nor is there any for a subset that nothing defines."""
+    return this.port(reference.port) if subset_labels(this.rule, reference.subset) is not None else None
+
+
+def _unchecked(this: _Host) -> Problem:
+    text = f"{this.host} has no endpoints that could be checked: clients say where they mean to go; remove healthCheck, or list endpoints"
+    document = this.setting.scope.service_policy(this.host)
+    assert document is not None
+    return warning(subject_of(document), "spec.healthCheck", "NothingToCheck", text)
+
+
+def _with_alpn(tls: UpstreamTls | None, http2: Http2 | None, protocol: Protocol) -> tuple[UpstreamTls | None, Http2 | None]:
+    """What is offered: what will be spoken; both where the client decides. Of a port that speaks HTTP/1.1 and may be upgraded both are
+    offered too, and the server chooses: Envoy would offer h2 alone and speak it to who did not agree."""
     if tls is None or http2 is None or not (http2.always or http2.client):
-        return tls
-    return msgspec.structs.replace(tls, alpn=("h2",) if http2.always else ("h2", "http/1.1"))
+        return tls, http2
+    if http2.always and protocol not in HTTP2_PORTS:
+        settings = msgspec.structs.replace(http2, always=False)
+        return msgspec.structs.replace(tls, alpn=("h2", "http/1.1")), settings
+    return msgspec.structs.replace(tls, alpn=("h2",) if http2.always else ("h2", "http/1.1")), http2
 
 
 def subset_labels(rule: Rule | None, subset: str) -> set[tuple[str, str]] | None:
@@ -269,18 +308,28 @@ def _lb_endpoint(endpoint: Endpoint, port: int, priority: int) -> LbEndpoint:
     )
 
 
-def _tls(this: _Host, settings: ClientTLSSettings | None) -> UpstreamTls | None:
+def _tls(this: _Host, settings: ClientTLSSettings | None, chosen: list[tuple[Endpoint, int]]) -> UpstreamTls | None:
     """Raises TrustError."""
     if settings is None:
         return None
     settings = with_located_files(settings, this.owners[0].origin) if this.owners else settings
     notes: Notes = []
     names = this.service.subject_alt_names if this.service else ()
+    if not names and settings.mode is ClientTlsMode.ISTIO_MUTUAL:
+        names = _identities(chosen, this.setting.inputs.node.spec.trust_domain)
     namespaces = (this.setting.scope.client, *(each.namespace for each in this.owners))
     made = upstream_tls(settings, names, namespaces, this.keys, notes)
     for reason, message in notes:
         this.problems += [warning(subject_of(each), "spec.trafficPolicy.tls", reason, message) for each in this.owners]
     return made
+
+
+def _identities(chosen: list[tuple[Endpoint, int]], trust_domain: str) -> tuple[str, ...]:
+    """Whom the workloads run as, when all of them say so (WorkloadEntry's serviceAccount): nobody else is then talked to, as in Istio."""
+    said = {each.identity for each, _ in chosen if not each.peer}
+    if not said or "" in said:
+        return ()
+    return tuple(sorted(each if "://" in each else spiffe(trust_domain, *each.split("/", 1)) for each in said))
 
 
 def _tls_problems(this: _Host, error: TrustError) -> list[Problem]:

@@ -212,8 +212,8 @@ def _http_ports(service: Service | None) -> list[int]:
 
 def _domains(hostname: str, port: int, ports: list[int], scope: Scope, inputs: Inputs) -> tuple[str, ...]:
     main = DEFAULT_PORT if DEFAULT_PORT in ports else ports[0]
-    if hostname.startswith("*"):  # a wildcard says nothing about ports
-        return (hostname,) if port == main else ()
+    if hostname.startswith("*"):
+        return (hostname, f"{hostname}:{port}") if port == main else (f"{hostname}:{port}",)
     names = [hostname, *(short for short in short_forms(hostname, scope.cluster_domain) if short not in inputs.services)]
     names += [f"[{each}]" if ":" in each else each for each in inputs.assigned.addresses.get(hostname, ())]
     return tuple(sorted([*(f"{name}:{port}" for name in names), *(names if port == main else ())]))

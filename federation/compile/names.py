@@ -28,6 +28,10 @@ def gateway_identity(trust_domain: str) -> str:
     return PEER_PRINCIPAL.format(trust_domain=trust_domain)
 
 
+def spiffe(trust_domain: str, namespace: str, account: str) -> str:
+    return f"spiffe://{trust_domain}/ns/{namespace}/sa/{account}"
+
+
 def resolve(host: str, namespace: str, cluster_domain: str) -> str:
     """The full name of a host as written in a document of `namespace`."""
     host = host.lower()

@@ -22,6 +22,7 @@ from federation.compile.scope import Rule
 from federation.resources import destination_rule as written
 from federation.resources import fedgate
 from federation.resources.connection_pool import HTTPSettings, TCPSettings
+from federation.resources.health_check import parse_statuses
 from federation.resources.load_balancer import ConsistentHashLB, LoadBalancerSettings
 from federation.resources.locality import SMALLEST_ZONED
 from federation.resources.message import Message
@@ -67,7 +68,7 @@ BALANCE_ANNOTATION = "fedgate.io/balance"
 """On a DestinationRule: `PEAK_EWMA`, which Istio has no word for."""
 
 _UNLIMITED = 2**31 - 1  # from here on "no limit": Istio's fields are int32, its default 2^32 - 1
-_HTTP2_PORTS = frozenset({Protocol.HTTP2, Protocol.GRPC, Protocol.GRPC_WEB})  # Istio: spoken to in HTTP/2
+HTTP2_PORTS = frozenset({Protocol.HTTP2, Protocol.GRPC, Protocol.GRPC_WEB})  # Istio: spoken to in HTTP/2
 
 
 class Spread(enum.Enum):
@@ -300,7 +301,7 @@ def _http2(http: HTTPSettings, protocol: Protocol) -> Http2 | None:
     upgraded = http.h2_upgrade_policy is written.H2UpgradePolicy.UPGRADE and protocol.is_http
     streams = http.max_concurrent_streams or 0
     found = Http2(
-        always=not http.use_client_protocol and (upgraded or protocol in _HTTP2_PORTS),
+        always=not http.use_client_protocol and (upgraded or protocol in HTTP2_PORTS),
         client=http.use_client_protocol,
         streams=0 if streams >= _UNLIMITED else streams,
         ping_ms=(ping.interval or 0) if ping else 0,
@@ -356,17 +357,26 @@ def _health_check(service: fedgate.ServicePolicy | None) -> HealthCheck | None:
     check = service.health_check if service else None
     if check is None:
         return None
-    http, tcp = check.http, check.tcp
+    http, grpc = check.http, check.grpc
+    asked = http or check.tcp or grpc
+    assert asked is not None  # the document would have a fault
     return HealthCheck(
-        kind="tcp" if http is None else "http",
+        kind="http" if http else "grpc" if grpc else "tcp",
         path=http.path if http else "/",
-        host=http.host if http else "",
-        port=http.port if http else tcp.port if tcp else 0,
+        host=http.host if http else grpc.host if grpc else "",
+        port=asked.port,
         interval_ms=int(check.interval),
         timeout_ms=int(check.timeout),
         unhealthy_threshold=check.unhealthy_threshold,
         healthy_threshold=check.healthy_threshold,
+        statuses=_statuses(http.statuses if http else ()),
+        service=grpc.service if grpc else "",
     )
+
+
+def _statuses(texts: Sequence[str]) -> tuple[tuple[int, int], ...]:
+    """Envoy's default is 200 only."""
+    return tuple(found for text in texts if (found := parse_statuses(text)) is not None) or ((200, 201),)
 
 
 def _for_port(whole: written.TrafficPolicy, port: int) -> Blocks:

@@ -1,12 +1,19 @@
-"""What a ServicePolicy says that no DestinationRule could: rate limits."""
+"""What a ServicePolicy says that no DestinationRule could: rate limits, who may use the service."""
 
 from __future__ import annotations
 
 from federation.resources import fedgate
 from federation.resources.rate_limit import parse_by
-from gateway.snapshot import RateLimit
+from gateway.snapshot import Allowed, RateLimit
 
 _OF_CLIENTS = frozenset({("source", ""), ("identity", "")})
+
+
+def allowed(policy: fedgate.ServicePolicy | None) -> tuple[Allowed, ...] | None:
+    """For Backend.allowed: who may use the service; None = everybody."""
+    if policy is None or policy.from_ is None:
+        return None
+    return tuple(Allowed(each.principals, each.ip_blocks) for each in policy.from_)
 
 
 def rate_limits(policy: fedgate.ServicePolicy | None, *, inbound: bool = False) -> tuple[RateLimit, ...]:

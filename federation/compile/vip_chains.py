@@ -104,7 +104,8 @@ def _relayed(
     routes = streams.routes or (TcpRoute("default", (TcpSplit(itself.backend),)),)
     if not streams.routes:
         streams = Streams(references=frozenset({itself}), problems=streams.problems)
-    passthrough = bool(made)  # beside chains that read the client hello this one is chosen by it, too
+    # Beside chains that read the client hello this one is chosen by it, too; below a wildcard host the hello tells which name is meant.
+    passthrough = bool(made) or (host.startswith("*") and port.protocol in (Protocol.HTTPS, Protocol.TLS))
     made.append((FilterChain(name, tcp=routes, passthrough=passthrough, destinations=destinations), streams))
     return made
 

@@ -13,6 +13,7 @@ from functools import cached_property
 
 from federation.compile import hosts as naming
 from federation.compile.backends import Parts, Setting, backends_of, subset_labels
+from federation.compile.egress import allow_any
 from federation.compile.federation import federation
 from federation.compile.hosts import Plan, Rendered
 from federation.compile.inputs import Inputs, located
@@ -133,7 +134,7 @@ def compiling(inputs: Inputs, described: Iterable[Problem] = (), previous: Snaps
     yield
     parts = named([_node(inputs), *listeners.listeners, *rest])
     if "*" not in scoped.mesh:
-        parts.update(named([naming.blocked_host()]))
+        parts.update(named(allow_any(scoped, inputs) or [naming.blocked_host()]))
     for several in (*(each.hosts for each in rendered.values()), *(each.parts for each in hosts.values())):
         for part in several:
             parts.setdefault(part_name(part), part)

@@ -6,13 +6,17 @@ import enum
 from collections.abc import Iterator, Sequence
 from typing import Annotated
 
-from pydantic import BeforeValidator
+from pydantic import BeforeValidator, Field
 
-from federation.resources.checks import duplicates, duration_fault, fault, host_fault, port_fault, range_fault, resource_name_fault
+from federation.resources.access import From, network_faults, source_address_faults
+from federation.resources.checks import duplicates, fault, host_fault, resource_name_fault
+from federation.resources.health_check import GrpcCheck, HealthCheck, HttpCheck, TcpCheck
 from federation.resources.message import Fault, Message
 from federation.resources.node import dialled_fault
 from federation.resources.rate_limit import RateLimit
-from federation.resources.scalars import Address, Milliseconds, Whole, choice_reader, ms
+from federation.resources.scalars import Address, Milliseconds, choice_reader, ms
+
+__all__ = ["Bundle", "Export", "Failback", "GrpcCheck", "HealthCheck", "HttpCheck", "Peer", "ServicePolicy", "TcpCheck"]
 
 
 class PeerKind(enum.Enum):
@@ -80,49 +84,6 @@ class Export(Message):
             yield Fault(("peers", index), f"`{peer}` is written twice; remove one")
 
 
-class HttpCheck(Message):
-    """GET path; 200 is healthy. host "": the service's. port 0: the endpoint's own."""
-
-    path: str = "/"
-    host: str = ""
-    port: Whole = 0
-
-    def faults(self) -> Iterator[Fault]:
-        if not self.path.startswith("/") or any(letter <= " " or letter > "~" for letter in self.path):
-            yield Fault(("path",), "is no path; begin it with /, without spaces")
-        if self.host:
-            yield from fault(("host",), host_fault(self.host, wildcard=False))
-        yield from fault(("port",), port_fault(self.port, zero=True))
-
-
-class TcpCheck(Message):
-    """A connection that is taken is healthy."""
-
-    port: Whole = 0
-
-    def faults(self) -> Iterator[Fault]:
-        yield from fault(("port",), port_fault(self.port, zero=True))
-
-
-class HealthCheck(Message):
-    later = ("grpc",)
-
-    http: HttpCheck | None = None
-    tcp: TcpCheck | None = None
-    interval: Milliseconds = ms(1000)
-    timeout: Milliseconds = ms(500)
-    unhealthy_threshold: Whole = 2
-    healthy_threshold: Whole = 2
-
-    def faults(self) -> Iterator[Fault]:
-        if (self.http is None) == (self.tcp is None):
-            yield Fault((), "a health check is one of http and tcp; write one")
-        yield from fault(("interval",), duration_fault(self.interval))
-        yield from fault(("timeout",), duration_fault(self.timeout))
-        yield from fault(("unhealthyThreshold",), range_fault(self.unhealthy_threshold, 1))
-        yield from fault(("healthyThreshold",), range_fault(self.healthy_threshold, 1))
-
-
 class Failback(Message):
     """Of a priority that was lost: healthy for hold_down before traffic returns, then more and more over ramp."""
 
@@ -131,14 +92,27 @@ class Failback(Message):
 
 
 class ServicePolicy(Message):
+    """from: who may use it; None = everybody, empty = nobody. source_address: of this machine, that connections leave from.
+    private_addresses: CIDRs: names that clients name (DYNAMIC_DNS, NONE) may resolve into these; other private, loopback and special
+    addresses are refused.
+
+    Each field is taken from the policy with the most specific host that writes it."""
+
     later = ("capacity",)
 
     hosts: tuple[str, ...]
     health_check: HealthCheck | None = None
     failback: Failback | None = None
     rate_limits: tuple[RateLimit, ...] = ()
+    from_: tuple[From, ...] | None = Field(default=None, alias="from")
+    source_address: str = ""
+    private_addresses: tuple[str, ...] = ()
 
     def faults(self) -> Iterator[Fault]:
         yield from _pattern_faults("hosts", self.hosts, "the hosts this is about")
-        if self.health_check is None and self.failback is None and not self.rate_limits:
-            yield Fault((), "the policy says nothing; write healthCheck, failback or rateLimits")
+        said = [name for name in type(self).model_fields if name != "hosts"]
+        if not any(getattr(self, name) or (name == "from_" and self.from_ is not None) for name in said):
+            text = "the policy says nothing; write healthCheck, failback, rateLimits, from, sourceAddress or privateAddresses"
+            yield Fault((), text)
+        yield from source_address_faults(self.source_address, ("sourceAddress",))
+        yield from network_faults(self.private_addresses, ("privateAddresses",))

@@ -35,7 +35,7 @@ class Guarded(Breakers):
             self.access = None
         elif self.access is None or backend.allowed != self.access.rules:
             self.access = Access(backend.allowed)
-        self.reach = Reach(backend.dynamic_hosts, backend.dynamic_networks) if backend.dynamic_dns else None
+        self.reach = Reach(backend.dynamic_hosts, backend.dynamic_networks, backend.dynamic_except) if backend.dynamic_dns else None
         if backend.balance is not Balance.PASSTHROUGH:
             if self.originals is not None:
                 self.originals.close()

@@ -42,12 +42,13 @@ async def for_request(x: Exchange, head: RequestHead, state: BackendState, *, re
 
 
 async def find(strand: Strand, resolver: Resolver, state: BackendState, name: str, port: int, limit: float) -> Host | None:
-    """The endpoint for a host that the client named. port: that it named with it, which counts only where every host may be named.
+    """The endpoint for a host that the client named. port: that it named with it, which counts only where dynamic_port is -1.
 
     Raises NotReachable, DnsFailed, DeadlineExceeded when `limit` passed."""
     reach, backend = state.reach, state.backend
     assert reach is not None
-    port = port if "*" in backend.dynamic_hosts else backend.dynamic_port or backend.port
+    if backend.dynamic_port >= 0:
+        port = backend.dynamic_port or backend.port
     name = name.lower().removesuffix(".")
     if is_address(name):
         return at(state, name, port, strand.reactor.now)
@@ -79,7 +80,7 @@ async def for_connection(
     assert reach is not None
     address, port = split(original)
     if address and reach.meant(address):
-        return at(state, address, state.backend.dynamic_port or port, strand.reactor.now)
+        return at(state, address, max(0, state.backend.dynamic_port) or port, strand.reactor.now)
     if sni:
         return await find(strand, resolver, state, sni, state.backend.port, limit)
     raise NotReachable("destination_not_allowed{address}" if address else "destination_not_allowed{no_name}")

@@ -176,10 +176,11 @@ class Backend(msgspec.Struct, frozen=True, tag="backend", gc=False):
     allowed: who may use it, any one of them; None = everybody, () = nobody. Others are answered 403 (RBAC: access denied), TCP is closed.
     source_address: connections to it leave from this address of the machine ("" = the system's choice).
     dynamic_dns: no endpoints are listed; the name that the client named (Host, SNI), if it is in `dynamic_hosts` (exact, `*.suffix`), is
-    resolved by the worker, cached by TTL, and connected to at `dynamic_port` (0 = `port`; where every host may be named, `*`, at the port
-    that the client names) (Istio DYNAMIC_DNS, and NONE where nothing else says what the client meant). Needs balance PASSTHROUGH.
+    resolved by the worker, cached by TTL, and connected to at `dynamic_port` (0 = `port`; -1 = the port that the
+    client names) (Istio DYNAMIC_DNS, and NONE where nothing else says what the client meant). Needs balance PASSTHROUGH.
     dynamic_networks: CIDRs: answers in private, loopback and other special networks are refused unless they are in one of these; an
-    address in place of a name is taken only if it is in one of them, or public where every host may be named.
+    address in place of a name is taken only if it is in one of them, or public where every host may be named (`*`). dynamic_except: hosts,
+    as in dynamic_hosts, that are not taken all the same.
     logical: one endpoint at most, whose id stays when its address changes: connections that stand go on (Istio DNS_ROUND_ROBIN).
     proxy_protocol: "" | "V1" | "V2": every connection begins with that header and is used for one client only.
     """
@@ -221,6 +222,7 @@ class Backend(msgspec.Struct, frozen=True, tag="backend", gc=False):
     source_address: str = ""
     dynamic_dns: bool = False
     dynamic_hosts: tuple[str, ...] = ()
+    dynamic_except: tuple[str, ...] = ()
     dynamic_port: int = 0
     dynamic_networks: tuple[str, ...] = ()
     logical: bool = False

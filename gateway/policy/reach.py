@@ -52,16 +52,32 @@ def _meant(address: Address) -> Iterable[Address]:
     return (address,)
 
 
+class _Hosts:
+    """Host patterns: exact, `*.suffix`, `*`."""
+
+    __slots__ = ("any", "exact", "suffixes")
+
+    def __init__(self, patterns: Sequence[str]) -> None:
+        self.any = "*" in patterns
+        self.exact = frozenset(host.lower() for host in patterns if not host.startswith("*"))
+        self.suffixes = tuple(host[1:].lower() for host in patterns if host.startswith("*."))
+
+    def __contains__(self, name: str) -> bool:
+        return self.any or name in self.exact or any(name.endswith(each) and len(name) > len(each) for each in self.suffixes)
+
+    def __repr__(self) -> str:
+        return f"<{' '.join([*('*' if self.any else ''), *sorted(self.exact), *(f'*{each}' for each in self.suffixes)])}>"
+
+
 class Reach:
-    """What one backend's clients may name. hosts: exact, `*.suffix`, `*`. networks: CIDRs that may be reached besides what is public."""
+    """What one backend's clients may name. hosts: exact, `*.suffix`, `*`; but_not: of those. networks: CIDRs that may be reached besides
+    what is public."""
 
-    __slots__ = ("_any", "_exact", "_judged", "_networks", "_suffixes")
+    __slots__ = ("_but_not", "_hosts", "_judged", "_networks")
 
-    def __init__(self, hosts: Sequence[str], networks: Sequence[str]) -> None:
+    def __init__(self, hosts: Sequence[str], networks: Sequence[str], but_not: Sequence[str] = ()) -> None:
         """Raises ValueError for a network that is none."""
-        self._any = "*" in hosts
-        self._exact = frozenset(host.lower() for host in hosts if not host.startswith("*"))
-        self._suffixes = tuple(host[1:].lower() for host in hosts if host.startswith("*."))
+        self._hosts, self._but_not = _Hosts(hosts), _Hosts(but_not)
         self._judged: dict[tuple[str, ...], tuple[str, ...]] = {}
         self._networks: tuple[Network, ...] = tuple(ipaddress.ip_network(each, strict=False) for each in networks)
 
@@ -70,7 +86,7 @@ class Reach:
         labels = name.split(".")
         if len(name) > 253 or not all(0 < len(label) < 64 and _LETTERS.issuperset(label) for label in labels):
             return False
-        return self._any or name in self._exact or any(name.endswith(each) and len(name) > len(each) for each in self._suffixes)
+        return name in self._hosts and name not in self._but_not
 
     def usable(self, addresses: tuple[str, ...]) -> tuple[str, ...]:
         """Of what a name resolved to, what may be connected to."""
@@ -83,7 +99,7 @@ class Reach:
 
     def meant(self, address: str) -> bool:
         """Whether an address that the client named itself may be connected to: one of the networks, or where every host may be named."""
-        return self._within(address) or (self._any and public(address))
+        return self._within(address) or (self._hosts.any and public(address))
 
     def _within(self, text: str) -> bool:
         try:
@@ -94,4 +110,4 @@ class Reach:
         return any((mapped or address) in network for network in self._networks)
 
     def __repr__(self) -> str:
-        return f"<Reach {self._exact} {self._suffixes}{' any' if self._any else ''} {self._networks}>"
+        return f"<Reach {self._hosts} but not {self._but_not} {self._networks}>"

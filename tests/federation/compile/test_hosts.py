@@ -65,8 +65,11 @@ def test_services_without_http_have_no_name_here() -> None:
     assert mesh(service(WEB, (5432, TCP))) == {}
 
 
-def test_a_wildcard_service_says_nothing_of_ports() -> None:
-    assert mesh(service("*.example.com", (80, HTTP), (8080, HTTP))) == {"*.example.com:80": ("*.example.com",)}
+def test_a_wildcard_service_has_its_ports_too() -> None:
+    assert mesh(service("*.example.com", (80, HTTP), (8080, HTTP))) == {
+        "*.example.com:80": ("*.example.com", "*.example.com:80"),
+        "*.example.com:8080": ("*.example.com:8080",),
+    }
 
 
 VIRTUAL = """

@@ -69,6 +69,9 @@ def test_a_service_policy():
     )
     assert (policy.health_check.interval, policy.health_check.timeout, policy.health_check.http.path) == (2000, 250, "/healthz")
     assert (policy.failback.hold_down, policy.failback.ramp) == (0, 5000)
+    reserved = spec("ServicePolicy", "hosts: [a]\nfrom: []")
+    assert reserved.from_ == ()
+    assert spec("ServicePolicy", "hosts: [a]\nhealthCheck: {grpc: {service: a.B}}").health_check.grpc.service == "a.B"
     defaults = spec("ServicePolicy", "hosts: [a]\nhealthCheck: {tcp: {}}\nfailback: {}")
     assert (defaults.health_check.interval, defaults.health_check.timeout, defaults.failback.hold_down) == (1000, 500, 30_000)
 
@@ -78,9 +81,18 @@ def test_a_service_policy():
     [
         ("", "", "says nothing"),
         ("capacity: {requestsPerSecond: 5}", "capacity", "`capacity` is not supported yet"),
-        ("healthCheck: {}", "healthCheck", "one of http and tcp"),
-        ("healthCheck: {http: {}, tcp: {}}", "healthCheck", "one of http and tcp"),
-        ("healthCheck: {grpc: {}}", "healthCheck.grpc", "`grpc` is not supported yet"),
+        ("healthCheck: {}", "healthCheck", "one of http, tcp and grpc"),
+        ("healthCheck: {http: {}, tcp: {}}", "healthCheck", "one of http, tcp and grpc"),
+        ("healthCheck: {grpc: {host: a_b}}", "healthCheck.grpc.host", "no host"),
+        ("healthCheck: {http: {statuses: ['2xx']}}", "healthCheck.http.statuses[0]", "is no status"),
+        ("healthCheck: {http: {statuses: [299-200]}}", "healthCheck.http.statuses[0]", "is no status"),
+        ("from: [{}]", "from[0]", "says nothing of who"),
+        ("from: [{ipBlocks: [a]}]", "from[0].ipBlocks[0]", "no IP and no CIDR"),
+        ("from: [{principals: ['a*b']}]", "from[0].principals[0]", "no principal"),
+        ("from: [{principals: ['*a*']}]", "from[0].principals[0]", "no principal"),
+        ("from: [{principals: [a/ns/b/sa/c, a/ns/b/sa/c]}]", "from[0].principals[1]", "written twice"),
+        ("sourceAddress: gw.example", "sourceAddress", "is no IP"),
+        ("privateAddresses: [10.0.0.0/33]", "privateAddresses[0]", "no IP and no CIDR"),
         ("healthCheck: {http: {path: a}}", "healthCheck.http.path", "no path"),
         ("healthCheck: {http: {path: '/a b'}}", "healthCheck.http.path", "no path"),
         ("healthCheck: {http: {host: a_b}}", "healthCheck.http.host", "no host"),
