@@ -158,10 +158,15 @@ class ConsulClient:
                 found, data = await self._call(call(self._apis[self._following], index=index, wait=f"{self._wait:g}s"))
             except TooStale:
                 found, data = await self._call(call(self._apis[""], index=index, wait=f"{self._wait:g}s"))
-            if int(found) >= index:
-                return Answer(int(found), data)
+            if self._index(found) >= index:
+                return Answer(self._index(found), data)
         found, data = await self._call(call(self._apis["consistent"]))
-        return Answer(max(int(found), 1), data, restarted=bool(index))  # index 0 would not block
+        return Answer(max(self._index(found), 1), data, restarted=bool(index))  # index 0 would not block
+
+    def _index(self, text: str) -> int:
+        if not text.isdecimal():
+            raise Refused(0, f"{self.to.address}: not an answer of Consul: its index is {text[:40]!r}; check the address")
+        return int(text)
 
     def _typed(self, answer: Answer[Any], kind: type) -> Answer[Any]:
         """The answer, with nothing where Consul says null. Raises Refused if it is of another kind: whatever answers is no Consul."""

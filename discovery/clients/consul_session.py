@@ -112,21 +112,21 @@ class Session:
                 ) as answer:
                     text = await self._read(answer, what)
         except (httpx2.HTTPError, httpx2.StreamError, OSError, trio.TooSlowError) as error:
-            words = str(error) or type(error).__name__
-            raise Unreachable(f"{self.to.address}: {what}: {words}; check that the Consul agent runs and answers") from None
+            raise Unreachable(f"{self.to.address}: {what}: {_words(error)}; check that the Consul agent runs and answers") from None
         if answer.status_code >= 400 and answer.status_code not in (404, 409):
             raise Refused(answer.status_code, _refusal(self.to.address, what, answer.status_code, text))
         return Response(answer.status_code, answer.headers, text)
 
     async def _read(self, answer: httpx2.Response, what: str) -> str:
         parts, size = [], 0
-        async for part in answer.aiter_bytes():
-            size += len(part)
-            if size > MOST_BYTES:
-                raise Refused(
-                    0, f"{self.to.address}: {what}: the answer is larger than {MOST_BYTES >> 20} MiB; narrow what is read"
-                )
-            parts.append(part)
+        with trio.CancelScope() as scope:
+            async for part in answer.aiter_bytes():
+                size += len(part)
+                if size > MOST_BYTES:
+                    scope.cancel()  # leaving the loop would leave httpx2's generators to the garbage collector
+                parts.append(part)
+        if size > MOST_BYTES:
+            raise Refused(0, f"{self.to.address}: {what}: the answer is larger than {MOST_BYTES >> 20} MiB; narrow what is read")
         return b"".join(parts).decode("utf-8", "replace")
 
     def _connected(self) -> httpx2.AsyncClient:
@@ -214,7 +214,7 @@ class _TokenFile:
 
     def __init__(self, path: str) -> None:
         self._path = path
-        self._read: object = None
+        self._read: object = ""  # no signature: not even that of no file
         self._token = ""
 
     def read(self) -> str:
@@ -232,6 +232,14 @@ class _TokenFile:
                     words = error.strerror if isinstance(error, OSError) else "is not text"
                     raise Unreachable(f"the token file {self._path} cannot be read: {words}; write the token there") from None
         return self._token
+
+
+def _words(error: BaseException) -> str:
+    """The first in the chain of causes that says anything: httpx2's own often say nothing."""
+    seen: BaseException | None = error
+    while seen is not None and not str(seen):
+        seen = seen.__cause__ or seen.__context__
+    return str(seen) if seen is not None else type(error).__name__
 
 
 def _lost_leader(headers: Any) -> bool:
