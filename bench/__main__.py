@@ -6,6 +6,7 @@
   h2, grpc     requests/s and calls/s over HTTP/2
   passthrough  GB/s of TCP and of TLS passed through by SNI
   connections  new TCP connections/s
+  dns          answers/s of the nameserver against dnsmasq, and what traffic waits meanwhile
   idle         memory of 10,000 idle connections
   workers      two workers against one
   drill        a dead region: what fails, and for how long
@@ -28,7 +29,7 @@ import msgspec
 from rich.console import Console
 from rich.table import Table
 
-from bench import contest, drill, eastwest, http1, http2, idle, layer4, soak, tls, tools, workers
+from bench import contest, dns, drill, eastwest, http1, http2, idle, layer4, soak, tls, tools, workers
 
 PEERS = "envoy,haproxy,nginx"
 WIDTH = 160  # columns of tables that go into a file
@@ -60,6 +61,7 @@ BENCHMARKS: dict[str, tuple[Measure, Callable[[Result], Table]]] = {
     "grpc": (lambda o: http2.measure_grpc(o.names, **o.usual), contest.table),
     "passthrough": (lambda o: layer4.measure_passthrough(o.names, rounds=o.rounds, console=o.console), contest.table),
     "connections": (lambda o: layer4.measure_connections(o.names, **o.usual), contest.table),
+    "dns": (lambda o: dns.measure(o.names, **o.usual), contest.table),
     "idle": (lambda o: idle.measure(o.names, console=o.console), idle.table),
     "workers": (lambda o: workers.measure(o.names, **o.usual), workers.table),
     "drill": (

@@ -188,9 +188,8 @@ class NativeEngine:
                 await trio.lowlevel.checkpoint()
                 began = self.reactor.clock()
         began = self.reactor.clock()
-        named = names is None or any(name.startswith(("name/", "node")) for name in names)
         dns = snapshot.node.dns if snapshot.node is not None else None
-        for _ in self.nameserver.apply(dns, snapshot.parts) if named else ():
+        for _ in self.nameserver.apply(dns, snapshot.parts, names):
             if self.reactor.clock() - began > _SLICE:
                 await trio.lowlevel.checkpoint()
                 began = self.reactor.clock()

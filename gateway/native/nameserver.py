@@ -1,12 +1,9 @@
 """The nameserver of a worker: names of services answered, the rest forwarded, over UDP and TCP.
 
-Theory of operation. Nearly every question has been asked before. Answers are kept by the bytes of the question without its id, so the hot
-path is: receive, look up, send with the id in front. Whatever changes what would be answered empties that cache:
-- a Snapshot with other names, as a whole (an answer is made in some 10 µs, 5,000 of them in 50 ms);
-- answers made of endpoints, as soon as a look finds others in service: each TICK looks at a bounded number of services;
-- forwarded ones and those with several addresses, every second: TTLs count down, and orders change.
-The cache is two halves: a full one becomes the old one, and what is asked for is taken over from there; so a flood of names that are
-asked for once pushes out only what nobody asks for. Peculiar questions (with options, with letters of mixed case) are never kept.
+Theory of operation. Nearly every question has been asked before, and answers are kept by the bytes of their questions (`nameserver_kept`):
+the hot path is receive, look up, send with the id in front. What is not found is read; the same question in other letters, or with a
+client's cookie, is known by its key. Only then is an answer made (10 µs) or an upstream asked. A Snapshot with other names empties what
+is kept: 5,000 answers are made again in 50 ms, when they are asked for.
 
 One wake-up takes a bounded number of datagrams, and fewer when they are slow to answer, before other descriptors have their turn: a flood
 of questions delays traffic by a batch (about 1 ms) a turn. What the kernel's queue has no room for is lost, as UDP is.
@@ -21,8 +18,8 @@ from __future__ import annotations
 import ipaddress
 import socket
 import struct
-from collections import Counter, deque
-from collections.abc import Callable, Iterator, Mapping
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from functools import partial
 from typing import Any
 
@@ -32,7 +29,7 @@ from gateway.native.codec.dns import (
     HEADER,
     IN,
     LARGEST_TCP,
-    NXDOMAIN,
+    NOERROR,
     REFUSED,
     Query,
     Unreadable,
@@ -42,20 +39,17 @@ from gateway.native.codec.dns import (
 from gateway.native.codec.dns_relay import Received, relay
 from gateway.native.connection import ConnectionContext
 from gateway.native.nameserver_forward import Forwarder
-from gateway.native.nameserver_names import Answer, Names, Place
-from gateway.native.reactor import NEVER, Handler, Reactor, Strand, suspend
+from gateway.native.nameserver_kept import Kept
+from gateway.native.nameserver_names import Names, Place
+from gateway.native.reactor import Handler, Reactor, Strand, suspend
 from gateway.native.stream import Stream
-from gateway.parts.name import Dns, Name
+from gateway.parts.name import Dns
 from gateway.snapshot import Part
 
 BATCH = 64  # datagrams of one wake-up: 0.4 ms when all are in the cache
 _SLOW_S = 0.001  # seconds of one wake-up after which the rest waits for the next, when they are not
 _RECEIVE = 1232  # bytes of a question: 300 have all that exists; EDNS padding (RFC 8467) makes it 468
-_HALF = 10_000  # answers in each half of the cache, about 200 bytes each with their keys: 4 MB
 _CLIENTS = 10_000  # addresses whose admission is remembered
-_LOOKS = 200  # services looked at in a tick whether their endpoints are the same: about 1 ms
-_ORDERS = 8  # orders of one answer's addresses that are kept, taken in turn
-_VOLATILE_S = 1.0
 
 # BIND's tcp-clients: as many connections at once, each with at most a question under way.
 _CONNECTIONS = 150
@@ -67,23 +61,6 @@ _IP_PKTINFO = 8
 _ADDRESS = struct.Struct("=I4s4s")  # struct in_pktinfo: interface, the address to send from, the address it came to
 
 Say = Callable[[bytes], object]
-
-
-class _Orders:
-    """Answers with the same addresses in different orders."""
-
-    __slots__ = ("next", "wires")
-
-    def __init__(self) -> None:
-        self.wires: list[bytes] = []
-        self.next = 0
-
-    def take(self) -> bytes | None:
-        """The next one's; None as long as there are not enough."""
-        if len(self.wires) < _ORDERS:
-            return None
-        self.next = (self.next + 1) % _ORDERS
-        return self.wires[self.next]
 
 
 class Nameserver:
@@ -108,61 +85,30 @@ class Nameserver:
         self._dns = Dns()
         self._allow: list[ipaddress.IPv4Network | ipaddress.IPv6Network] = []
         self._known: dict[str, bool] = {}  # client's address → may ask
-        self._kept: dict[bytes, bytes] = {}  # a question without its id → the answer without its id
-        self._old: dict[bytes, bytes] = {}
-        self._orders: dict[bytes, _Orders] = {}
-        self._fleeting: list[bytes] = []  # keys in `_kept` of forwarded answers
-        self._made_of: dict[str, tuple[Name, list[Place], list[bytes]]] = {}  # services whose endpoints were answered, and the keys
-        self._to_look: deque[str] = deque()
-        self._swept = -NEVER
+        self.kept = Kept(self.names.places)
 
     # -------------------------------------------------------------------------------------------------------- applying
 
-    def apply(self, dns: Dns | None, parts: Mapping[str, Part]) -> Iterator[None]:
-        """Be what a Snapshot says, one name a step: questions may be answered between two."""
+    def apply(self, dns: Dns | None, parts: Mapping[str, Part], changed: Iterable[str] | None = None) -> Iterator[None]:
+        """Be what a Snapshot says, a few names a step: questions may be answered between two. changed: names of the parts that differ from
+        those of the last call; None = look at all."""
         dns = dns or Dns()
         if dns.upstreams != self.forwarder.upstreams:
             self.forwarder.upstreams = dns.upstreams
             self.forwarder.forget()
+            self.kept.clear()
         if dns != self._dns:
             self._dns = dns
             self._allow = [ipaddress.ip_network(each, strict=False) for each in dns.allow]
             self._known.clear()
-        changed = False
-        for step in self.names.apply(dns, parts):
-            if step:
-                changed = True
-                self._forget_all()
+        for differs in self.names.apply(dns, parts, changed):
+            if differs:
+                self.kept.clear()
             yield
-        if changed:
-            self._forget_all()
 
     def tick(self, now: float) -> None:
-        """Let go of what may have become wrong. Every 50 ms, between turns."""
-        if now - self._swept >= _VOLATILE_S:
-            self._swept = now
-            self._drop(self._fleeting)
-            self._fleeting = []
-            self._orders.clear()
-        for _ in range(min(_LOOKS, len(self._to_look))):
-            name, places, keys = self._made_of[self._to_look[0]]
-            if self.names.places(name) == places:
-                self._to_look.rotate(-1)
-            else:
-                del self._made_of[self._to_look.popleft()]
-                self._drop(keys)
-
-    def _drop(self, keys: list[bytes]) -> None:
-        for key in keys:
-            self._kept.pop(key, None)
-            self._old.pop(key, None)
-            self._orders.pop(key, None)
-
-    def _forget_all(self) -> None:
-        for table in (self._kept, self._old, self._orders, self._made_of):
-            table.clear()
-        self._fleeting.clear()
-        self._to_look.clear()
+        """Let go of answers that may have become wrong. Every 50 ms or so, between turns."""
+        self.kept.tick(now)
 
     # ------------------------------------------------------------------------------------------------------------- UDP
 
@@ -173,8 +119,8 @@ class Nameserver:
         recvfrom, sendto = sock.recvfrom, sock.sendto
 
         def ready(events: int) -> None:
-            find, known, late = self._kept.get, self._known.get, 0.0
-            hits = 0
+            kept, known = self.kept, self._known.get
+            find, late, hits = kept.young.get, 0.0, 0
             for _ in range(BATCH):
                 try:
                     data, client = recvfrom(_RECEIVE)
@@ -188,7 +134,7 @@ class Nameserver:
                 except OSError:
                     continue  # of the client or the way to him
                 self._consider(data, client[0], partial(_send, sendto, client))
-                find = self._kept.get  # the halves may have changed places
+                find = kept.young.get  # the halves may have changed places
                 late = late or self._reactor.clock() + _SLOW_S
                 if self._reactor.clock() >= late:
                     break
@@ -231,10 +177,10 @@ class Nameserver:
     def take(self, data: bytes, client: str, say: Say, *, limit: int = 0) -> None:
         """Answer a question: `say` is called once, now or when the upstream has answered, or never if nothing is to be said. limit: bytes
         of an answer, 0 = a datagram's that this client takes. Raises what `say` raises."""
-        key = b"" if limit else data[2:]
-        if (answer := self._again(key)) is not None and self.admits(client):
+        known = None if limit else self.kept.find(data[2:])
+        if known is not None and self.admits(client):
             self.counts["kept"] += 1
-            say(data[:2] + answer)
+            say(data[:2] + known)
             return
         try:
             query = parse_query(data)
@@ -243,36 +189,54 @@ class Nameserver:
             if unreadable.reply:
                 say(unreadable.reply)
             return
-        limit = limit or query.size
         if not self.admits(client) or query.class_ != IN:
-            self.counts["refused"] += 1
-            say(reply(query, REFUSED, limit=limit, authoritative=False))
+            self._refuse(query, REFUSED, say, limit)
         elif query.version:
-            say(reply(query, BADVERS, limit=limit, authoritative=False))
-        elif (own := self.names.answer(query, self._shuffle)) is not None:
+            self._refuse(query, BADVERS, say, limit)
+        elif limit or not self._say_again(query, data, say):
+            self._answer(query, say, limit)
+
+    def _refuse(self, query: Query, rcode: int, say: Say, limit: int) -> None:
+        self.counts["refused"] += 1
+        say(reply(query, rcode, limit=limit or query.size, authoritative=False))
+
+    def _say_again(self, query: Query, data: bytes, say: Say) -> bool:
+        """Whether the answer to this question in other bytes was kept, and is said."""
+        answer = self.kept.find(query.key) if query.key != data[2:] else None
+        if answer is None:
+            return False
+        self.counts["kept"] += 1
+        wire = data[:2] + answer[: HEADER - 2] + query.question + answer[HEADER - 2 + len(query.question) :]
+        if query.common:
+            self.kept.keep_fleeting(data[2:], wire[2:])
+        say(wire)
+        return True
+
+    def _answer(self, query: Query, say: Say, limit: int) -> None:
+        own = self.names.answer(query, self._shuffle)
+        if own is not None:
             self.counts["made"] += 1
-            wire = reply(query, own.rcode, own.answers, own.authorities, own.additional, limit=limit)
-            self._keep_made(query, key, wire, own)
+            wire = reply(query, own.rcode, own.answers, own.authorities, own.additional, limit=limit or query.size)
+            if not limit and own.rcode == NOERROR:  # names that there are not are countless
+                if own.volatile is None:
+                    self.kept.keep(query.key, _plain(query, wire))
+                else:
+                    self.kept.keep_made_of(own.volatile, query.key, _plain(query, wire), several=len(own.answers) > 1)
             say(wire)
         elif self.forwarder.upstreams:
             self.counts["forwarded"] += 1
-            self.forwarder.ask(query, self._relaying(query, key, say, limit))
+            self.forwarder.ask(query, partial(self._relay, query, say, limit))
         else:
-            self.counts["refused"] += 1
-            say(reply(query, REFUSED, limit=limit, authoritative=False))
+            self._refuse(query, REFUSED, say, limit)
 
-    def _relaying(self, query: Query, key: bytes, say: Say, limit: int) -> Callable[[Received, int, bool], None]:
-        def done(received: Received, age: int, stale: bool) -> None:
-            wire = relay(received, query, age=age, limit=limit, stale=stale)
-            if key and query.common:
-                self._keep(key, wire[2:])
-                self._fleeting.append(key)
-            try:
-                say(wire)
-            except OSError:
-                self.counts["unsent"] += 1
-
-        return done
+    def _relay(self, query: Query, say: Say, limit: int, received: Received, age: int, stale: bool) -> None:
+        wire = relay(received, query, age=age, limit=limit or query.size, stale=stale)
+        if not limit:
+            self.kept.keep_fleeting(query.key, _plain(query, wire))
+        try:
+            say(wire)
+        except OSError:
+            self.counts["unsent"] += 1
 
     def admits(self, client: str) -> bool:
         """Whether this address may ask."""
@@ -291,42 +255,6 @@ class Nameserver:
         for last in range(len(places) - 1, 0, -1):
             other = int(self._random() * (last + 1))
             places[last], places[other] = places[other], places[last]
-
-    # --------------------------------------------------------------------------------------------------------- keeping
-
-    def _again(self, key: bytes) -> bytes | None:
-        """An answer to the same bytes, from the old half too."""
-        answer = self._kept.get(key)
-        if answer is None:
-            answer = self._old.pop(key, None)
-            if answer is not None:
-                self._keep(key, answer)
-            elif (orders := self._orders.get(key)) is not None:
-                answer = orders.take()
-        return answer
-
-    def _keep(self, key: bytes, answer: bytes) -> None:
-        if len(self._kept) >= _HALF:
-            self._old, self._kept = self._kept, {}
-        self._kept[key] = answer
-
-    def _keep_made(self, query: Query, key: bytes, wire: bytes, own: Answer) -> None:
-        if not key or not query.common or (own.rcode and not own.volatile):
-            return  # no name, so everybody invents another one
-        if own.volatile is not None:
-            name = own.volatile
-            if name.name not in self._made_of:
-                self._made_of[name.name] = name, self.names.places(name), []
-                self._to_look.append(name.name)
-            keys = self._made_of[name.name][2]
-            if len(keys) >= _HALF or own.rcode == NXDOMAIN:
-                return
-            keys.append(key)
-        if own.volatile is not None and len(own.answers) > 1:
-            if key in self._orders or len(self._orders) < _HALF:
-                self._orders.setdefault(key, _Orders()).wires.append(wire[2:])
-            return
-        self._keep(key, wire[2:])
 
     # ------------------------------------------------------------------------------------------------------------- TCP
 
@@ -349,7 +277,7 @@ class Nameserver:
                 if not HEADER <= size <= _LONGEST_QUERY:
                     return
                 question, data = data[2 : 2 + size], data[2 + size :]
-                answer = await self._answer(strand, stream, question, context.peer_address)
+                answer = await self._answer_one(strand, stream, question, context.peer_address)
                 if not answer:
                     return
                 if not stream.write(len(answer).to_bytes(2, "big") + answer):
@@ -357,7 +285,7 @@ class Nameserver:
         finally:
             self.connections -= 1
 
-    async def _answer(self, strand: Strand, stream: Stream, question: bytes, client: str) -> bytes:
+    async def _answer_one(self, strand: Strand, stream: Stream, question: bytes, client: str) -> bytes:
         """b"": there is nothing to say."""
         said: list[bytes] = []
         waiting = False
@@ -379,9 +307,7 @@ class Nameserver:
         return said[0]
 
     def __repr__(self) -> str:
-        return (
-            f"<Nameserver {self.names!r} {self.forwarder!r} {len(self._kept)}+{len(self._old)} kept {self.connections} connections>"
-        )
+        return f"<Nameserver {self.names!r} {self.forwarder!r} {self.kept!r} {self.connections} connections>"
 
 
 def _send(sendto: Callable[[bytes, Any], object], client: Any, wire: bytes) -> None:
@@ -390,6 +316,11 @@ def _send(sendto: Callable[[bytes, Any], object], client: Any, wire: bytes) -> N
 
 def _send_from(sendmsg: Callable[..., object], source: list[tuple[int, int, bytes]], client: Any, wire: bytes) -> None:
     sendmsg([wire], source, 0, client)
+
+
+def _plain(query: Query, wire: bytes) -> bytes:
+    """An answer as it is kept: without its id, to the question in lower case."""
+    return wire[2:HEADER] + query.name + wire[HEADER + len(query.name) :]
 
 
 def _answering(told: bytes, *, six: bool) -> bytes:

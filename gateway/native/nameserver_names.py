@@ -49,6 +49,7 @@ NEGATIVE_TTL = 5
 _SERIAL = 1  # nobody transfers these zones
 _MOST_RECORDS = 1000  # of one answer: 16 KB of A records, more than any client looks at
 _LABEL_BYTES = 63
+_PREFIX = "name/"
 _WILD = b"\x01*"
 
 Shuffle = Callable[[list["Place"]], object]
@@ -116,26 +117,33 @@ class Names:
 
     # -------------------------------------------------------------------------------------------------------- applying
 
-    def apply(self, dns: Dns, parts: Mapping[str, Part]) -> Iterator[bool]:
-        """Be what the Snapshot says; one name a step, and yields whether anything changed. Between steps both old and new may be found."""
+    def apply(self, dns: Dns, parts: Mapping[str, Part], changed: Iterable[str] | None = None) -> Iterator[bool]:
+        """Be what the Snapshot says, in steps that yield whether anything changed. Between steps both old and new may be found. changed:
+        names of parts; None = look at all."""
         if dns != self._dns:
             self._dns = dns
             self._zones = frozenset(_encoded(dns.zones))
             yield True
-        new = {part.name: part for part in parts.values() if type(part) is Name}
-        yield False
-        for name, part in new.items():
-            old = self._parts.get(name)
-            if old is part or old == part:
-                continue
-            if old is not None:
-                self._forget(old)
-            self._parts[name] = part
-            self._learn(part)
-            yield True
-        for gone in [name for name in self._parts if name not in new]:
-            self._forget(self._parts.pop(gone))
-            yield True
+        if changed is None:
+            changed = [
+                *(name for name, part in parts.items() if type(part) is Name),
+                *(name for name in self._parts if name not in parts),
+            ]
+            yield False
+        for name in changed:
+            if name.startswith(_PREFIX) and self._take(name, parts.get(name)):
+                yield True
+
+    def _take(self, name: str, part: Part | None) -> bool:
+        old, new = self._parts.get(name), part if type(part) is Name else None
+        if old is new or old == new:
+            return False
+        if old is not None:
+            self._forget(self._parts.pop(name))
+        if new is not None:
+            self._parts[name] = new
+            self._learn(new)
+        return True
 
     def _learn(self, name: Name) -> None:
         own = _own(name)

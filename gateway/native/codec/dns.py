@@ -51,7 +51,8 @@ class Unreadable(Exception):
 
 class Query(msgspec.Struct, frozen=True):
     """One question. name: lower case, wire form. question: the section as it was asked. size: of the largest datagram that the client
-    takes. common: nothing about it is peculiar to its client (no options, no letters in upper case): others will ask with the same bytes."""
+    takes. key: the question without its id and without what is peculiar to this client (letters in upper case, options), so that the
+    answer to it, with `question` in its place, is the answer to this. common: neither letters nor options are peculiar."""
 
     id: bytes
     flags: int
@@ -59,6 +60,7 @@ class Query(msgspec.Struct, frozen=True):
     question: bytes
     kind: int
     class_: int
+    key: bytes
     edns: bool = False
     size: int = PLAIN_UDP
     version: int = 0
@@ -80,25 +82,21 @@ def parse_query(data: bytes) -> Query:
     try:
         end = _after_labels(data, HEADER)
         kind, class_ = _PAIR.unpack_from(data, end)
-        name = data[HEADER:end]
-        lower = name.lower()  # no length byte is a letter: they are 63 at most
-        known = (data[:2], flags, lower, data[HEADER : end + 4], kind, class_)
-        if not additional:
-            return Query(*known, common=name == lower)
-        option = _find_opt(data, end + 4, additional)
+        found = _find_opt(data, end + 4, additional) if additional else None
     except (IndexError, struct.error, ValueError):
         raise Unreadable(_bare(data, flags, FORMERR)) from None
-    if option is None:
-        return Query(*known, common=False)
-    size, high, length = option
-    return Query(
-        *known,
-        edns=True,
-        size=min(max(size, PLAIN_UDP), LARGEST_UDP),
-        version=high >> 16 & 0xFF,
-        secure=bool(high & _DO),
-        common=not length and additional == 1 and name == lower,
-    )
+    name = data[HEADER:end]
+    lower = name.lower()  # no length byte is a letter: they are 63 at most
+    asked = data[HEADER : end + 4]
+    same = name == lower
+    if found is None:
+        key = data[2:10] + b"\0\0" + lower + asked[-4:]
+        return Query(data[:2], flags, lower, asked, kind, class_, key, common=same and not additional)
+    size, high, options = found
+    size = min(max(size, PLAIN_UDP), LARGEST_UDP)
+    key = data[2:10] + b"\0\1" + lower + asked[-4:] + b"\0" + _RECORD.pack(OPT, size, high, 0)
+    common = same and additional == 1 and not options
+    return Query(data[:2], flags, lower, asked, kind, class_, key, True, size, high >> 16 & 0xFF, bool(high & _DO), common)
 
 
 def _after_labels(data: bytes, position: int) -> int:
