@@ -8,6 +8,7 @@ stop a gateway that was running: the last good Snapshot stays published, the adm
 
 from __future__ import annotations
 
+import gc
 import math
 import signal
 import socket
@@ -162,6 +163,9 @@ class Control:
 
     async def _serve(self, plane: Plane | None, settings: Settings, problem: str) -> int:
         self._plane = plane
+        # What was imported lives to the end, and a walk of the collector over it takes as long as a turn may (DESIGN section 2: 20 ms).
+        gc.collect()
+        gc.freeze()
         self._outbox.send_nowait(settings)
         state = StateDirectory(Path(settings.state_dir))
         self._restore(state)

@@ -78,8 +78,7 @@ class Setting:
         return Keyring(self.credentials, inputs.identity, trust_domain=inputs.node.spec.trust_domain, now=inputs.now)
 
 
-@dataclass(frozen=True)
-class Parts:
+class Parts(msgspec.Struct, frozen=True, gc=False):
     """What one hostname comes to."""
 
     parts: tuple[Part, ...] = ()

@@ -21,7 +21,7 @@ from federation.resources.document import Document
 from federation.resources.virtual_service import Destination, VirtualService
 
 
-class Reference(msgspec.Struct, frozen=True, order=True):
+class Reference(msgspec.Struct, frozen=True, order=True, gc=False):
     """A backend that something needs."""
 
     host: str

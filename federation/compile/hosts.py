@@ -14,6 +14,8 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 
+import msgspec
+
 from discovery.model import Service
 from federation.compile.inputs import Inputs
 from federation.compile.names import intersection, resolve, split_gateway_host
@@ -49,8 +51,7 @@ class GatewayTable:
     servers: tuple[ServerHosts, ...]
 
 
-@dataclass(frozen=True)
-class Plan:
+class Plan(msgspec.Struct, frozen=True, gc=False):
     """One name in one table. sources: (VirtualService, the gateway it is reached by), oldest first; none on `mesh` = the default
     route. depends: hostnames of the catalog that the result depends on."""
 
@@ -66,8 +67,7 @@ class Plan:
         return f"{self.table}/{self.domain}"
 
 
-@dataclass(frozen=True)
-class Rendered:
+class Rendered(msgspec.Struct, frozen=True, gc=False):
     """What a Plan came to. chains: (port, chain) of the addresses by which the service is reached."""
 
     hosts: tuple[VirtualHost, ...] = ()
