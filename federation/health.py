@@ -197,5 +197,11 @@ def _own(endpoint: LbEndpoint, cluster: str) -> bool:
 def _wanted(backend: Backend, endpoint: LbEndpoint) -> _Wanted:
     check = backend.health_check
     assert check is not None
-    target = Target(endpoint.address, check.port or endpoint.port, check, check.host or backend.host)
-    return _Wanted(target, backend.tls)
+    http2 = check.kind == "grpc" or (check.kind == "http" and backend.http2 is not None and backend.http2.always)
+    tls = backend.tls
+    if tls is not None:
+        spoken = "h2" if http2 else "http/1.1"
+        tls = msgspec.structs.replace(tls, alpn=() if check.kind == "tcp" else (spoken,))
+    port = check.port or endpoint.port
+    target = Target(endpoint.address, port, check, check.host or backend.host, backend.source_address, http2)
+    return _Wanted(target, tls)
