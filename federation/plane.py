@@ -62,7 +62,6 @@ from gateway.verdicts import Verdicts
 
 COALESCE = 0.05  # seconds between two rounds at least: a rollout of a hundred pods costs twenty rounds a second, not a hundred
 READY_WITHIN = 5.0  # seconds that the first Snapshot waits for the sources of this cluster; then it is made of what there is
-AT_ONCE = 200  # services that get their virtual addresses between two turns of the others: 10 to 20 µs each
 SETTLE = 2.0  # seconds for a document change to reach the catalog; it takes milliseconds, and compile must not wait for ever
 STATIC, DNS = "static", "dns"
 NOTHING = Remembered()
@@ -322,10 +321,7 @@ class Plane:
             return
         touched, self._touched = self._touched, set()
         if self._vips is not None:
-            several = list(touched)
-            for start in range(0, max(1, len(several)), AT_ONCE):
-                touched |= self._vips.want(services, several[start : start + AT_ONCE])
-                await trio.lowlevel.checkpoint()
+            touched |= await sliced(self._vips.wanting(services, touched))
         before, self._checks = self._checks, self._health.results.value
         previous = self.compiled
         if touched or self._made_from is not setup:

@@ -74,7 +74,7 @@ class Agreement:
             if mine.seen < row.seen:
                 self.table.put(row)
             return {row.host} if agreed else set()
-        if mine is not None and mine.slot < row.slot and row.host in self._stored[segment_of(mine.slot, self.table.size)]:
+        if mine is not None and mine.slot < row.slot and self._is_stored(mine):
             return set()
         changed = {row.host, self.table.holder(row.slot) or row.host}
         if mine is not None:
@@ -82,6 +82,10 @@ class Agreement:
         self.table.put(row)
         self.proposed -= changed
         return changed
+
+    def _is_stored(self, row: Row) -> bool:
+        known = self._stored[segment_of(row.slot, self.table.size)].get(row.host)
+        return known is not None and known.slot == row.slot
 
     def _offer_again(self, rows: list[Row], changed: set[str]) -> None:
         """Rows that the store does not have stay ours where they are wanted and in nobody's way."""

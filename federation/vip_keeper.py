@@ -13,12 +13,11 @@ has one when that is learnt gets another.
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from random import random
 from typing import Protocol
 
-import msgspec
 import structlog
 import trio
 
@@ -26,9 +25,9 @@ from discovery.backoff import DEFAULT, Backoff
 from discovery.model import Service
 from discovery.watch import Watchable
 from federation.store import SharedStore, StoreLost
-from federation.trust.files import private_directory, write_private
 from federation.trust.identity import TrustError
 from federation.vip_agreement import Agreement
+from federation.vip_file import FILE, load, save
 from federation.vips import Assigned, Ranges, Row, Table, needs_address, written_addresses
 
 REFRESH_S = 900.0
@@ -38,7 +37,10 @@ least time that an address is kept (vips.LEAST_S)."""
 WRITE_S = 1.0
 """A rollout of a thousand services costs one write a second; what is lost with the process is found again by the names' hashes."""
 
-FILE = "vips.json"
+BATCH = 200  # hostnames between two yields: 10 to 20 µs each
+
+AGAIN_S = 30.0
+"""After a write that failed: a disk that is full is full for a while, and each failure is a line in the log."""
 
 log = structlog.get_logger("vips")
 
@@ -55,15 +57,9 @@ class Reach(Protocol):
         ...
 
 
-class _Kept(msgspec.Struct):
-    """The file. range: the rows' slots mean other addresses in another one, so they are of no use there."""
-
-    range: str
-    rows: list[Row]
-
-
 class VipKeeper:
-    """`run` it; `want` works without, too. assigned: what compile is given. fault: why the store cannot be agreed with, "" = it can."""
+    """`run` it; `want` works without, too. assigned: what compile is given. saved: how often the file was written.
+    fault: why the store cannot be agreed with, "" = it can."""
 
     def __init__(
         self,
@@ -79,6 +75,7 @@ class VipKeeper:
         """directory: the state directory, None = nothing is kept. prefix: of the store's keys, the same on all gateways of the cluster and
         no other's. reach: what comes to this machine's sockets; None = nothing does. clock: seconds of the epoch."""
         self.assigned: Watchable[Assigned] = Watchable(Assigned())
+        self.saved: Watchable[int] = Watchable(0)
         self.fault = ""
         self._path = directory / FILE if directory is not None else None
         self._store, self._prefix, self._reach, self._clock, self._rng = store, prefix, reach, clock, rng
@@ -87,8 +84,8 @@ class VipKeeper:
         self._written: dict[str, tuple[str, ...]] = {}  # hostname → its own addresses, wherever they are
         self._own: frozenset[str] = frozenset()
         self._changed: set[str] = set()
-        self._awake = trio.Event()
-        self._begin(ranges, _load(self._path, ranges))
+        self._awake, self._unsaved = trio.Event(), trio.Event()
+        self._begin(ranges, load(self._path, ranges))
 
     def _begin(self, ranges: Ranges, rows: Iterable[Row]) -> None:
         self.ranges = ranges
@@ -96,7 +93,6 @@ class VipKeeper:
         self._table = Table(ranges.size, rows)
         self._taken: set[int] = set()
         self._blocks: list[range] = []
-        self._unsaved = False
         self._agreement = Agreement(self._table, self._wanted, self._is_taken) if self._store is not None else None
 
     # ------------------------------------------------------------------------------------------------- what others call
@@ -119,26 +115,43 @@ class VipKeeper:
     def want(self, services: Mapping[str, Service], touched: Iterable[str]) -> frozenset[str]:
         """Take in these hostnames as they are now in the catalog. Returns those whose addresses changed since the last call, for compile to
         make again; call it too when `assigned` changed by itself. Never blocks or raises."""
+        steps = self.wanting(services, touched)
+        while True:
+            try:
+                next(steps)
+            except StopIteration as end:
+                changed: frozenset[str] = end.value
+                return changed
+
+    def wanting(self, services: Mapping[str, Service], touched: Iterable[str]) -> Generator[None, None, frozenset[str]]:
+        """`want` in steps of a few milliseconds; one at a time."""
         foreign = False
-        touched = set(touched)
-        for host in touched:
-            service = services.get(host)
-            if service is not None and needs_address(service):
-                self._wanted.add(host)
-            else:
-                self._wanted.discard(host)
-            foreign |= self._note_foreign(host, service)
-            written = written_addresses(service) if service is not None else ()
-            if written:
-                self._written[host] = written
-            else:
-                self._written.pop(host, None)
+        names = sorted(set(touched))
+        for some in _batches(names):
+            for host in some:
+                foreign |= self._note(host, services.get(host))
+            yield
         if foreign:
             self._learn_taken()
-        self._settle(touched)
-        self._learn_local(touched & self._written.keys())
+        for some in _batches(names):  # in the order of all names, so that it does not matter which of them came first
+            self._settle(some)
+            yield
+        self._learn_local(self._written.keys() & set(names))
         changed, self._changed = frozenset(self._changed), set()
         return changed
+
+    def _note(self, host: str, service: Service | None) -> bool:
+        """Who wants an address, who brings some; whether those in the range are others than before."""
+        if service is not None and needs_address(service):
+            self._wanted.add(host)
+        else:
+            self._wanted.discard(host)
+        written = written_addresses(service) if service is not None else ()
+        if written:
+            self._written[host] = written
+        else:
+            self._written.pop(host, None)
+        return self._note_foreign(host, service)
 
     async def run(self, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
         """Keep the file, and agree with the store, until cancelled; what was not written by then is lost, and found again by hash."""
@@ -204,8 +217,8 @@ class VipKeeper:
     def _settle(self, touched: Iterable[str]) -> None:
         """Names that have no row get one, now or when the store has agreed; and what changed is published."""
         missing = [host for host in touched if host in self._wanted and host not in self._table.rows]
-        if self._agreement is None:
-            self._unsaved |= bool(self._table.claim(missing, int(self._clock()), self._is_taken))
+        if self._agreement is None and self._table.claim(missing, int(self._clock()), self._is_taken):
+            self._unsaved.set()
         if missing:
             self._awake.set()
         self._publish(touched)
@@ -261,26 +274,28 @@ class VipKeeper:
                     self._touched(row)
             for row in self._table.forget(now):
                 self._touched(row)
-            self._settle(frozenset(self._wanted))
+            self._settle(tuple(self.assigned.value.lacking))
             self._ask_networks()
             self._learn_local(frozenset(self._written), again=True)
             self._awake.set()
             await trio.sleep(REFRESH_S / 4)
 
     def _touched(self, row: Row) -> None:
-        self._unsaved = True
+        self._unsaved.set()
         if self._agreement is not None:
             self._agreement.touch(row.slot)
 
     async def _save(self, path: Path) -> None:
         while True:
-            if self._unsaved:
-                self._unsaved = False
-                try:
-                    await trio.to_thread.run_sync(_store_file, path, self.ranges, list(self._table.rows.values()))
-                except TrustError as error:
-                    self._unsaved = True
-                    log.error("vips.unsaved", path=str(path), error=str(error), action="make the state directory writable")
+            await self._unsaved.wait()
+            self._unsaved = trio.Event()
+            try:
+                await trio.to_thread.run_sync(save, path, self.ranges, list(self._table.rows.values()))
+                self.saved.set(self.saved.value + 1)
+            except TrustError as error:
+                self._unsaved.set()
+                log.error("vips.unsaved", path=str(path), error=str(error), retry_in_s=AGAIN_S)
+                await trio.sleep(AGAIN_S)
             await trio.sleep(WRITE_S)
 
     async def _agree(self, store: SharedStore) -> None:
@@ -302,7 +317,7 @@ class VipKeeper:
             )
             if self._agreement is not None:
                 self._agreement.withdraw()
-            self._publish(frozenset(self._wanted))
+            self._publish(tuple(self.assigned.value.lacking))
             await trio.sleep(backoff.failed())
 
     async def _follow_store(self, store: SharedStore, backoff: Backoff) -> None:
@@ -313,7 +328,7 @@ class VipKeeper:
         backoff.succeeded()
         if self.fault:
             self.fault = ""
-            self._publish(frozenset(self._wanted))
+            self._publish(tuple(self.assigned.value.lacking))
         async with trio.open_nursery() as nursery:
             for number in range(agreement.segments):
                 nursery.start_soon(self._watch, store, agreement, number)
@@ -340,7 +355,8 @@ class VipKeeper:
             await self._awake.wait()
 
     def _took(self, changed: set[str]) -> None:
-        self._unsaved |= bool(changed)
+        if changed:
+            self._unsaved.set()
         self._publish(changed)
         self._awake.set()
 
@@ -359,26 +375,11 @@ def _set(mapping: dict[str, object] | dict[str, str] | dict[str, tuple[str, ...]
         mapping.pop(key, None)
 
 
+def _batches(names: Sequence[str]) -> Iterator[Sequence[str]]:
+    for start in range(0, len(names), BATCH):
+        yield names[start : start + BATCH]
+
+
 def _first(address: str) -> str:
     """An address of a CIDR that can be asked for."""
     return address.partition("/")[0]
-
-
-def _load(path: Path | None, ranges: Ranges) -> list[Row]:
-    """What the file says of these ranges; nothing when there is none or it cannot be used (that is logged: names are hashed again)."""
-    if path is None:
-        return []
-    try:
-        kept = msgspec.json.decode(path.read_bytes(), type=_Kept)
-    except FileNotFoundError:
-        return []
-    except (OSError, msgspec.DecodeError) as error:
-        log.warning("vips.unreadable", path=str(path), error=str(error), action="addresses are found by the names' hashes again")
-        return []
-    return kept.rows if kept.range == "+".join(ranges.networks) else []
-
-
-def _store_file(path: Path, ranges: Ranges, rows: list[Row]) -> None:
-    """Raises TrustError; the old file is whole then."""
-    private_directory(path.parent)
-    write_private(path, msgspec.json.encode(_Kept("+".join(ranges.networks), rows)))
