@@ -36,6 +36,7 @@ def control(arguments: Sequence[str]) -> int:
 def begin(paths: Sequence[str]) -> Begun:
     """The plane of the one Node document in these paths. Raises CannotBegin."""
     from appliance import registries
+    from appliance.anyip import AnyIp
     from appliance.control import Begun
     from appliance.messages import Settings
     from appliance.state import StateDirectory
@@ -61,7 +62,13 @@ def begin(paths: Sequence[str]) -> Begun:
         Factories(StaticSource, DnsSource, registries.registry, registries.documents, registries.publisher),
         Keeper(Path(state), spec.trust_domain, cluster=spec.cluster, dns_names=names),
         remembered=StateDirectory(Path(state)).load_remembered(),
-        vips=VipKeeper(Ranges.parse(spec.vips.range, spec.vips.range6), Path(state), store=store, prefix=f"vips/{spec.cluster}"),
+        vips=VipKeeper(
+            Ranges.parse(spec.vips.range, spec.vips.range6),
+            Path(state),
+            store=store,
+            prefix=f"vips/{spec.cluster}",
+            reach=AnyIp(add_route=spec.vips.add_route),
+        ),
     )
     settings = Settings(workers=spec.workers or len(os.sched_getaffinity(0)), drain_ms=spec.drain_duration, state_dir=state)
     return Begun(plane, settings)
