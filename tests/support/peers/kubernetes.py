@@ -94,6 +94,12 @@ class Kubernetes:
             process.kill()
             process.wait()
 
+    def restart(self):
+        """The API server, anew; returns when it is ready."""
+        self.kill("apiserver")
+        self.start("apiserver")
+        self.wait_ready()
+
     def pause(self, name="apiserver"):
         self._processes[name].send_signal(signal.SIGSTOP)
 
