@@ -49,7 +49,7 @@ def test_links_lead_somewhere(page):
 
 def test_kinds_that_the_page_says_are_refused_are(tmp_path):
     page = (ROOT / "docs" / "configuration.md").read_text()
-    row = re.search(r"^\| kinds \| (WorkloadGroup, .*), every kind of the Gateway API \|$", page, re.MULTILINE)
+    row = re.search(r"^\| kinds \| (PeerAuthentication, .*), every kind of the Gateway API \|$", page, re.MULTILINE)
     assert row is not None
     groups = {"PeerAuthentication": "security", "RequestAuthentication": "security", "AuthorizationPolicy": "security"}
     for kind in row[1].split(", "):

@@ -290,7 +290,7 @@ async def established(*gateways):
 # --------------------------------------------------------------------------------------------------------- documents
 
 _GROUPS = {
-    "networking.istio.io/v1": ("Gateway", "VirtualService", "DestinationRule", "ServiceEntry", "WorkloadEntry"),
+    "networking.istio.io/v1": ("Gateway", "VirtualService", "DestinationRule", "ServiceEntry", "WorkloadEntry", "WorkloadGroup"),
     "fedgate.io/v1": ("Node", "Peer", "Export", "ServicePolicy"),
 }
 

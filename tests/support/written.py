@@ -12,6 +12,7 @@ API = {
     "DestinationRule": "networking.istio.io/v1",
     "ServiceEntry": "networking.istio.io/v1",
     "WorkloadEntry": "networking.istio.io/v1",
+    "WorkloadGroup": "networking.istio.io/v1",
     "Service": "v1",
     "Secret": "v1",
     "EndpointSlice": "discovery.k8s.io/v1",

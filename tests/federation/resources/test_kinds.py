@@ -6,7 +6,7 @@ from federation.resources.kinds import Kind, Passed, Refused, look_up
 
 
 @pytest.mark.parametrize("version", ["v1", "v1beta1", "v1alpha3"])
-@pytest.mark.parametrize("name", ["Gateway", "VirtualService", "DestinationRule", "ServiceEntry", "WorkloadEntry"])
+@pytest.mark.parametrize("name", ["Gateway", "VirtualService", "DestinationRule", "ServiceEntry", "WorkloadEntry", "WorkloadGroup"])
 def test_istios_kinds_in_every_version(name, version):
     found = look_up(f"networking.istio.io/{version}", name)
     assert isinstance(found, Kind)
@@ -32,7 +32,6 @@ def test_the_other_kinds_that_are_read(api_version, name):
 @pytest.mark.parametrize(
     ("api_version", "name"),
     [
-        ("networking.istio.io/v1", "WorkloadGroup"),
         ("security.istio.io/v1", "PeerAuthentication"),
         ("security.istio.io/v1", "RequestAuthentication"),
         ("security.istio.io/v1beta1", "AuthorizationPolicy"),
