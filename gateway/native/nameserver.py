@@ -38,9 +38,11 @@ from gateway.native.codec.dns import (
 )
 from gateway.native.codec.dns_relay import Received, relay
 from gateway.native.connection import ConnectionContext
+from gateway.native.nameserver_answers import Answers
 from gateway.native.nameserver_forward import Forwarder
 from gateway.native.nameserver_kept import Kept
-from gateway.native.nameserver_names import Names, Place
+from gateway.native.nameserver_names import Names
+from gateway.native.nameserver_places import Place
 from gateway.native.reactor import Handler, Reactor, Strand, suspend
 from gateway.native.stream import Stream
 from gateway.parts.name import Dns
@@ -77,7 +79,7 @@ class Nameserver:
     ) -> None:
         """states: the engine's backends. entropy: unpredictable bytes."""
         self.counts: Counter[str] = Counter()
-        self.names = Names(states)
+        self.names = Names()
         self.forwarder = Forwarder(reactor, entropy)
         self.connections = 0
         self._reactor = reactor
@@ -85,7 +87,8 @@ class Nameserver:
         self._dns = Dns()
         self._allow: list[ipaddress.IPv4Network | ipaddress.IPv6Network] = []
         self._known: dict[str, bool] = {}  # client's address → may ask
-        self.kept = Kept(self.names.places)
+        self._answers = Answers(self.names, states, self._shuffle)
+        self.kept = Kept(self._answers.places)
 
     # -------------------------------------------------------------------------------------------------------- applying
 
@@ -213,7 +216,7 @@ class Nameserver:
         return True
 
     def _answer(self, query: Query, say: Say, limit: int) -> None:
-        own = self.names.answer(query, self._shuffle)
+        own = self._answers.answer(query)
         if own is not None:
             self.counts["made"] += 1
             wire = reply(query, own.rcode, own.answers, own.authorities, own.additional, limit=limit or query.size)

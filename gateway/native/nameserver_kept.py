@@ -14,7 +14,7 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Callable, Iterable
 
-from gateway.native.nameserver_names import Place
+from gateway.native.nameserver_places import Place
 from gateway.native.reactor import NEVER
 from gateway.parts.name import Name
 
