@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import typer
 
-from appliance.cli import ca, demo, get, leave, run, validate, version
+from appliance.cli import ca, demo, get, leave, run, validate, version, workload
 
 app = typer.Typer(
     name="fedgate",
@@ -20,6 +20,7 @@ app.command()(run.run)
 app.command()(validate.validate)
 app.add_typer(get.app, name="get")
 app.add_typer(ca.app, name="ca")
+app.add_typer(workload.app, name="workload")
 app.command()(leave.leave)
 app.command()(demo.demo)
 app.command()(version.version)

@@ -18,6 +18,7 @@ from federation.resources.message import Message
 from federation.resources.node import Node
 from federation.resources.service_entry import ServiceEntry, WorkloadEntry
 from federation.resources.virtual_service import VirtualService
+from federation.resources.workload_group import WorkloadGroup
 
 NETWORKING, FEDGATE = "networking.istio.io", "fedgate.io"
 ISTIO_VERSIONS = ("v1", "v1beta1", "v1alpha3")
@@ -54,6 +55,7 @@ _READ = {
         Kind("DestinationRule", NETWORKING, ISTIO_VERSIONS, DestinationRule, "destination_rules"),
         Kind("ServiceEntry", NETWORKING, ISTIO_VERSIONS, ServiceEntry, "service_entries"),
         Kind("WorkloadEntry", NETWORKING, ISTIO_VERSIONS, WorkloadEntry, "workload_entries"),
+        Kind("WorkloadGroup", NETWORKING, ISTIO_VERSIONS, WorkloadGroup, "workload_groups"),
         Kind("Service", "", ("v1",), Service, "services"),
         Kind("Secret", "", ("v1",), Secret, "secrets", flat=True),
         Kind("EndpointSlice", "discovery.k8s.io", ("v1", "v1beta1"), EndpointSlice, "endpoint_slices", flat=True),
@@ -65,7 +67,6 @@ _READ = {
 }
 
 _LATER = {
-    NETWORKING: ("WorkloadGroup",),
     "security.istio.io": ("PeerAuthentication", "RequestAuthentication", "AuthorizationPolicy"),
     "telemetry.istio.io": ("Telemetry",),
     "gateway.networking.k8s.io": (),  # the Gateway API: every kind of it

@@ -15,6 +15,7 @@ from federation.resources.message import Message
 from federation.resources.node import Node
 from federation.resources.service_entry import ServiceEntry, WorkloadEntry
 from federation.resources.virtual_service import VirtualService
+from federation.resources.workload_group import WorkloadGroup
 
 
 @dataclasses.dataclass(frozen=True, order=True, slots=True)
@@ -46,6 +47,7 @@ class Resources:
     destination_rules: tuple[Document[DestinationRule], ...] = ()
     service_entries: tuple[Document[ServiceEntry], ...] = ()
     workload_entries: tuple[Document[WorkloadEntry], ...] = ()
+    workload_groups: tuple[Document[WorkloadGroup], ...] = ()
     services: tuple[Document[Service], ...] = ()
     endpoint_slices: tuple[Document[EndpointSlice], ...] = ()
     secrets: tuple[Document[Secret], ...] = ()

@@ -180,8 +180,7 @@ async def test_a_workload_that_keeps_itself_registered_leaves_in_order(nursery, 
         with trio.fail_after(30):
             seen, _ = await office.documents.newer_than(0)
             first = await renewed()
-            while office.desk.registered["shop", "closed", "10.0.0.7"].expires == first:
-                await trio.sleep(0.05)
+            await until(renewed, lambda expires: expires != first)
             process.send_signal(signal.SIGTERM)
             await office.documents.newer_than(seen)
             await process.wait()

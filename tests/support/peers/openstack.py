@@ -1,0 +1,426 @@
+"""A real OpenStack in miniature: Keystone, Glance, Placement, Nova with its fake driver, Neutron, Octavia with drivers that do nothing,
+Designate with BIND; MariaDB and RabbitMQ under them. Each service is a process (or two) on one loopback address.
+
+    with running_openstack(folder) as cloud:            # some 40 s
+        cloud.balancer("reviews", members=["10.0.0.1"])
+        cloud.sdk.load_balancer…                        # openstacksdk, as the project's administrator
+        cloud.service("keystone").kill()
+
+The databases' tables are made once and kept with the environment (python_peers.prepared): that alone takes minutes.
+"""
+
+import base64
+import contextlib
+import json
+import os
+import pathlib
+import shutil
+import signal
+import subprocess
+import sys
+import tempfile
+import urllib.error
+import urllib.request
+
+from peers import openstack_parts as parts
+from running import Program, fresh_address, running, wait_until
+from running_gateway import free_ports
+
+sys.path.insert(0, str(pathlib.Path(__file__).parents[2] / "live"))
+import python_peers
+
+COMMANDS = {
+    "mariadb-server": ("mariadbd", "mariadb-install-db", "mariadb"),
+    "rabbitmq-server": ("/usr/lib/rabbitmq/bin/rabbitmq-server",),
+    "bind9": ("named", "rndc"),
+}
+PATIENCE_S = 180  # for the whole to be up, on two cores that others use too
+PREPARATION = "2"  # to be changed when what _prepare makes changes
+
+
+def missing():
+    """Why it cannot be had here; empty if it can."""
+    packages = [name for name, commands in COMMANDS.items() if not all(shutil.which(command, path=_PATH) for command in commands)]
+    return f"not installed (Debian packages): {', '.join(packages)}" if packages else ""
+
+
+_PATH = f"{os.environ.get('PATH', '')}:/usr/sbin:/sbin"
+
+
+class Settings:
+    """Where everything is. ports: by service."""
+
+    def __init__(self, folder, environment):
+        self.folder = pathlib.Path(folder)
+        self.environment = environment
+        self.address = fresh_address()
+        names = [*parts.WSGI, "rabbitmq", "dist", "mdns", "named", "rndc"]
+        self.ports = dict(zip(names, free_ports(len(names), self.address), strict=True))
+        self.epmd = free_ports(1)[0]
+        self.socket = self.folder / "sql"
+
+
+class _Service(Program):
+    """A process of the stack. ready: a callable, or none when running is enough."""
+
+    def __init__(self, name, settings, command, *, ready=lambda: True, environment=None):
+        super().__init__(name, settings.folder / "logs")
+        self._settings, self._command, self._ready = settings, command, ready
+        self._environment = environment or {}
+
+    def command(self):
+        pairs = {**parts.environment(self._settings), **self._environment}
+        return ["env", *(f"{key}={value}" for key, value in pairs.items()), *map(str, self._command)]
+
+    def wait_ready(self):
+        def ready():
+            assert self.process.poll() is None, f"{self.name} ended with status {self.process.returncode}:\n{self.text()[-3000:]}"
+            return self._ready()
+
+        wait_until(ready, f"{self.name} is ready", within=PATIENCE_S)
+
+    def pause(self):
+        self.signal(signal.SIGSTOP)
+
+    def resume(self):
+        self.signal(signal.SIGCONT)
+
+
+def _answers(url):
+    """Any answer that is no fault of the server's own."""
+    try:
+        urllib.request.urlopen(url, timeout=20).close()
+    except urllib.error.HTTPError as error:
+        error.close()
+        return error.code < 500
+    return True
+
+
+def _run(settings, *command, given=None):
+    done = subprocess.run(
+        [*map(str, command)],
+        input=given,
+        env=os.environ | parts.environment(settings),
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, f"{command}:\n{done.stdout[-2000:]}{done.stderr[-3000:]}"
+    return done.stdout
+
+
+def _sql(settings, text):
+    return _run(settings, "mariadb", f"--socket={settings.socket}", "--user=root", "--batch", given=text)
+
+
+def _mariadb(settings):
+    data = settings.folder / "mysql"
+    fast = ["--innodb-flush-log-at-trx-commit=0", "--skip-log-bin", "--innodb-buffer-pool-size=64M", "--performance-schema=off"]
+    account = ["--user=root"] if os.getuid() == 0 else []
+    command = [
+        "mariadbd",
+        "--no-defaults",
+        f"--datadir={data}",
+        f"--socket={settings.socket}",
+        "--skip-networking",
+        "--skip-name-resolve",
+    ]
+    command += [*fast, *account, "--max-connections=500", f"--pid-file={settings.folder / 'mariadb.pid'}"]
+    return _Service("mariadb", settings, command, ready=lambda: _listens(settings.socket))
+
+
+def _listens(path):
+    import socket
+
+    with socket.socket(socket.AF_UNIX) as probe:
+        probe.connect(str(path))
+    return True
+
+
+def _rabbitmq(settings):
+    folder = settings.folder / "rabbitmq"
+    folder.mkdir(parents=True, exist_ok=True)
+    port = settings.ports["rabbitmq"]
+    (folder / "rabbitmq.conf").write_text(f"listeners.tcp.1 = {settings.address}:{port}\nlog.console = true\nlog.file = false\n")
+    (folder / "plugins").write_text("[].\n")
+    environment = {
+        "RABBITMQ_NODENAME": f"live{settings.epmd}@localhost",
+        "RABBITMQ_CONFIG_FILE": folder / "rabbitmq.conf",
+        "RABBITMQ_MNESIA_BASE": folder,
+        "RABBITMQ_LOG_BASE": folder,
+        "RABBITMQ_ENABLED_PLUGINS_FILE": folder / "plugins",
+        "RABBITMQ_DIST_PORT": settings.ports["dist"],
+        "RABBITMQ_HOME": "/usr/lib/rabbitmq",
+        "ERL_EPMD_PORT": settings.epmd,
+        "ERL_EPMD_ADDRESS": "127.0.0.1",
+        "LANG": "C.UTF-8",
+    }
+    command = ["/usr/lib/rabbitmq/bin/rabbitmq-server"]
+    return _Service("rabbitmq", settings, command, ready=lambda: _speaks(settings.address, port), environment=environment)
+
+
+def _speaks(host, port):
+    import socket
+
+    with socket.create_connection((host, port), timeout=2) as probe:
+        probe.sendall(b"AMQP\x00\x00\x09\x01")
+        return probe.recv(1) != b""
+
+
+def _epmd(settings):
+    command = ["epmd", "-port", settings.epmd, "-address", "127.0.0.1"]
+    return _Service("epmd", settings, command, ready=lambda: _connects("127.0.0.1", settings.epmd))
+
+
+def _connects(host, port):
+    import socket
+
+    socket.create_connection((host, port), timeout=2).close()
+    return True
+
+
+def _named(settings):
+    folder = settings.folder / "named"
+    folder.mkdir(parents=True, exist_ok=True)
+    secret = base64.b64encode(os.urandom(32)).decode()
+    (folder / "rndc.key").write_text(f'key "rndc-key" {{ algorithm hmac-sha256; secret "{secret}"; }};\n')
+    (folder / "named.conf").write_text(parts.named(settings))
+    command = ["named", "-g", "-c", folder / "named.conf", "-n", "1"]
+    return _Service("named", settings, command, ready=lambda: _connects(settings.address, settings.ports["rndc"]))
+
+
+def _wsgi(settings, name):
+    python = settings.environment / "bin" / "python"
+    command = [python, settings.folder / "serve.py", settings.address, settings.ports[name], parts.WSGI[name]]
+    return _Service(f"{name}-api", settings, command, ready=lambda: _answers(parts.url(settings, name) + "/"))
+
+
+def _daemon(settings, name):
+    service = parts.DAEMONS[name]
+    config = settings.folder / service / f"{service}.conf"
+    return _Service(name, settings, [settings.environment / "bin" / name, "--config-file", config])
+
+
+def _prepare(environment, made):
+    """Databases with their tables, Keystone's keys and its first administrator, a CA for Octavia."""
+    with tempfile.TemporaryDirectory(prefix="fg-os-") as scratch:
+        settings = Settings(scratch, environment)
+        parts.write(settings)
+        account = [f"--user={'root' if os.getuid() == 0 else os.environ.get('USER', '')}"]
+        data = settings.folder / "mysql"
+        _run(
+            settings,
+            "mariadb-install-db",
+            "--no-defaults",
+            f"--datadir={data}",
+            "--auth-root-authentication-method=normal",
+            *account,
+        )
+        mariadb = _mariadb(settings)
+        with running(mariadb):
+            _sql(settings, "".join(f"CREATE DATABASE {name} CHARACTER SET utf8mb4;" for name in parts.DATABASES))
+            _tables(settings)
+            _sql(settings, "SET GLOBAL innodb_fast_shutdown = 0; SHUTDOWN;")
+            mariadb.process.wait(60)
+        shutil.copytree(data, made / "mysql")
+        shutil.copytree(settings.folder / "keystone", made / "keystone")
+        _ca(settings, made)
+
+
+def _ca(settings, made):
+    subject = ["-subj", "/CN=live", "-days", "3650", "-nodes"]
+    _run(settings, "openssl", "req", "-x509", "-newkey", "rsa:2048", "-keyout", made / "ca.key", "-out", made / "ca.pem", *subject)
+
+
+def _tables(settings):
+    bin_, folder = settings.environment / "bin", settings.folder
+
+    def at(service):
+        return ["--config-file", folder / service / ("glance-api.conf" if service == "glance" else f"{service}.conf")]
+
+    keystone = [bin_ / "keystone-manage", *at("keystone")]
+    _run(settings, *keystone, "db_sync")
+    account = ["--keystone-user", "root", "--keystone-group", "root"] if os.getuid() == 0 else []
+    _run(settings, *keystone, "fernet_setup", *account)
+    _run(settings, *keystone, "credential_setup", *account)
+    _run(settings, *keystone, "bootstrap", "--bootstrap-password", parts.PASSWORD, "--bootstrap-region-id", parts.REGION,
+         "--bootstrap-public-url", "http://keystone/v3", "--bootstrap-internal-url", "http://keystone/v3")  # fmt: skip
+    _run(settings, bin_ / "glance-manage", *at("glance"), "db_sync")
+    _run(settings, bin_ / "placement-manage", *at("placement"), "db", "sync")
+    nova = [bin_ / "nova-manage", *at("nova")]
+    _run(settings, *nova, "api_db", "sync")
+    _run(settings, *nova, "cell_v2", "map_cell0", "--database_connection", parts.database(settings, "nova_cell0"))
+    _run(settings, *nova, "cell_v2", "create_cell", "--name", "cell1")
+    _run(settings, *nova, "db", "sync")
+    _run(settings, bin_ / "neutron-db-manage", *at("neutron"), "upgrade", "heads")
+    _run(settings, bin_ / "octavia-db-manage", *at("octavia"), "upgrade", "head")
+    _run(settings, bin_ / "designate-manage", *at("designate"), "database", "sync")
+
+
+class OpenStack:
+    """The running stack. sdk: a connection as its administrator. credential: (id, secret) for a gateway, of project `shop`."""
+
+    def __init__(self, settings):
+        self.settings = settings
+        self.auth_url = parts.url(settings, "keystone") + "/v3"
+        self.services = {}
+        self.sdk = None
+        self.network = self.subnet = ""
+
+    def service(self, name):
+        """A process: `keystone-api`, `nova-compute`, `designate-worker` …; a name alone is its API."""
+        return self.services.get(name) or self.services[f"{name}-api"]
+
+    def connect(self, project="shop"):
+        import openstack
+
+        return openstack.connect(
+            load_yaml_config=False,
+            load_envvars=False,
+            auth_type="password",
+            auth={
+                "auth_url": self.auth_url,
+                "username": "admin",
+                "password": parts.PASSWORD,
+                "project_name": project,
+                "user_domain_id": "default",
+                "project_domain_id": "default",
+            },
+            region_name=parts.REGION,
+        )
+
+    def credential(self, name="gateway"):
+        """An application credential of the project: (id, secret)."""
+        user = self.sdk.current_user_id
+        made = self.sdk.identity.create_application_credential(user, name)
+        return made.id, made.secret
+
+    def balancer(self, name, *, members=(), port=80, tags=(), weight=1, monitor=False):
+        """A load balancer with a listener, a pool and members [(address, port)], all ACTIVE."""
+        octavia = self.sdk.load_balancer
+        made = octavia.create_load_balancer(name=name, vip_subnet_id=self.subnet, tags=list(tags))
+        self.active(made.id)
+        listener = octavia.create_listener(name="http", load_balancer_id=made.id, protocol="HTTP", protocol_port=port)
+        self.active(made.id)
+        pool = octavia.create_pool(name=name, listener_id=listener.id, protocol="HTTP", lb_algorithm="ROUND_ROBIN")
+        self.active(made.id)
+        for address, number in members:
+            self.member(made.id, pool.id, address, number, weight=weight)
+        return made.id, pool.id
+
+    def member(self, balancer, pool, address, port, **more):
+        made = self.sdk.load_balancer.create_member(pool, address=address, protocol_port=port, subnet_id=self.subnet, **more)
+        self.active(balancer)
+        return made.id
+
+    def active(self, balancer):
+        """Wait until the load balancer can be changed again."""
+        octavia = self.sdk.load_balancer
+
+        def settled():
+            found = octavia.get_load_balancer(balancer).provisioning_status
+            assert found != "ERROR", f"load balancer {balancer} is in ERROR:\n{self.service('octavia-worker').text()[-3000:]}"
+            return found == "ACTIVE"
+
+        wait_until(settled, f"load balancer {balancer} is ACTIVE", within=60)
+
+    def server(self, name, **metadata):
+        """A server of the fake driver with these metadata, ACTIVE."""
+        image = next(iter(self.sdk.image.images())).id
+        made = self.sdk.compute.create_server(
+            name=name, image_id=image, flavor_id="1", networks=[{"uuid": self.network}], metadata=metadata
+        )
+        return self.sdk.compute.wait_for_server(made, wait=60, interval=0.2)
+
+    def dig(self, name, kind="A"):
+        """What the nameserver answers, sorted."""
+        where = [f"@{self.settings.address}", "-p", str(self.settings.ports["named"])]
+        done = subprocess.run(["dig", "+short", "+tries=1", *where, name, kind], capture_output=True, text=True, check=False)
+        return sorted(done.stdout.split("\n")[:-1])
+
+
+@contextlib.contextmanager
+def running_openstack():
+    """The whole stack, ended at the end."""
+    environment = python_peers.install("openstack")
+    ready = python_peers.prepared("openstack", PREPARATION, _prepare)
+    with tempfile.TemporaryDirectory(prefix="fg-os-", ignore_cleanup_errors=True) as scratch:
+        settings = Settings(scratch, environment)
+        shutil.copytree(ready / "mysql", settings.folder / "mysql")
+        for name in ("fernet", "credential"):
+            shutil.copytree(ready / "keystone" / name, settings.folder / "keystone" / name)
+        parts.write(settings)
+        for name in ("ca.pem", "ca.key"):
+            shutil.copy(ready / name, settings.folder / "octavia" / name)
+        yield from _started(OpenStack(settings))
+
+
+def _started(cloud):
+    settings = cloud.settings
+    below = [_mariadb(settings), _epmd(settings), _rabbitmq(settings), _named(settings)]
+    apis = [_wsgi(settings, name) for name in parts.WSGI]
+    daemons = [_daemon(settings, name) for name in parts.DAEMONS]
+    programs = [*below, *apis, *daemons]
+    cloud.services = {program.name: program for program in programs}
+    try:
+        for program in below:
+            program.start()
+        for program in below:
+            program.wait_ready()
+        _point(settings)
+        for program in (*apis, *daemons):
+            program.start()
+        cloud.service("keystone").wait_ready()
+        _register(cloud)
+        for program in apis:
+            program.wait_ready()
+        _furnish(cloud)
+        yield cloud
+    finally:
+        for program in reversed(programs):
+            program.kill()
+
+
+def _point(settings):
+    """What stands in the prepared databases and is of this run: addresses."""
+    cell0, cell1 = parts.database(settings, "nova_cell0"), parts.database(settings, "nova")
+    _sql(
+        settings,
+        f"UPDATE keystone.endpoint SET url = '{parts.url(settings, 'keystone')}/v3';"
+        f"UPDATE nova_api.cell_mappings SET database_connection = '{cell0}', transport_url = 'none:///' WHERE id = 1;"
+        f"UPDATE nova_api.cell_mappings SET database_connection = '{cell1}', transport_url = '{parts.transport(settings)}' WHERE id = 2;",
+    )
+
+
+def _register(cloud):
+    """Users, services and endpoints in Keystone, and the project `shop`."""
+    admin = cloud.connect("admin").identity
+    role = admin.find_role("admin").id
+    me = admin.find_user("admin").id
+    project = admin.create_project(name="service", domain_id="default").id
+    shop = admin.create_project(name="shop", domain_id="default").id
+    admin.assign_project_role_to_user(shop, me, role)
+    for name, kind in parts.TYPES.items():
+        if name == "keystone":
+            continue
+        user = admin.create_user(name=name, password=parts.PASSWORD, domain_id="default").id
+        admin.assign_project_role_to_user(project, user, role)
+        made = admin.create_service(name=name, type=kind).id
+        url = parts.url(cloud.settings, name) + parts.PATHS.get(name, "")
+        for interface in ("public", "internal"):
+            admin.create_endpoint(service_id=made, region_id=parts.REGION, interface=interface, url=url)
+    cloud.sdk = cloud.connect()
+
+
+def _furnish(cloud):
+    """A network, an image and a flavor; the nameserver in Designate's pool; a host that Nova can use."""
+    settings, sdk = cloud.settings, cloud.sdk
+    cloud.network = sdk.network.create_network(name="private").id
+    cloud.subnet = sdk.network.create_subnet(network_id=cloud.network, ip_version=4, cidr="10.24.0.0/16", enable_dhcp=False).id
+    sdk.image.create_image(name="tiny", disk_format="raw", container_format="bare", data=b"0" * 512)
+    sdk.compute.create_flavor(name="tiny", flavorid="1", ram=64, vcpus=1, disk=0)
+    pool = settings.folder / "designate" / "pools.yaml"
+    pool.write_text(json.dumps(parts.pools(settings)))
+    config = ["--config-file", settings.folder / "designate" / "designate.conf"]
+    _run(settings, settings.environment / "bin" / "designate-manage", *config, "pool", "update", "--file", pool)
+    wait_until(lambda: list(sdk.compute.hypervisors()), "Nova has a host", within=PATIENCE_S)
