@@ -12,6 +12,8 @@ from hypothesis import strategies as st
 from discovery.model import Endpoint, Locality, Port, Protocol, Service
 from federation.compile.incremental import recompile
 from federation.compile.whole import compile_all
+from federation.vip_keeper import VipKeeper
+from federation.vips import Ranges
 from gateway.faults import validate
 
 DOCUMENTS = """
@@ -72,8 +74,17 @@ kind: DestinationRule
 metadata: {name: example, namespace: shop}
 spec: {host: '*.example.com', trafficPolicy: {outlierDetection: {}}}
 """
+KEPT = """
+---
+apiVersion: networking.istio.io/v1
+kind: VirtualService
+metadata: {name: kept, namespace: shop}
+spec:
+  hosts: [c.example.com]
+  tcp: [{match: [{port: 3306}], route: [{destination: {host: b}, weight: 1}, {destination: {host: a, subset: v1}, weight: 2}]}]
+"""
 HOSTS = ["a.shop.svc.cluster.local", "b.shop.svc.cluster.local", "c.example.com", "d.example.com", "named.example.com", "a.shop"]
-BASE = dataclasses.replace(inputs_of(DOCUMENTS), services={})
+BASE = dataclasses.replace(inputs_of(DOCUMENTS + KEPT), services={})
 
 _ports = st.lists(
     st.sampled_from([Port(80, "http", Protocol.HTTP), Port(8080, "alt", Protocol.HTTP), Port(3306, "db", Protocol.TCP)]),
@@ -92,16 +103,34 @@ _endpoints = st.lists(
     max_size=4,
 )
 _services = st.builds(
-    lambda host, ports, endpoints: Service(host, "shop", tuple(ports), tuple(endpoints)), st.sampled_from(HOSTS), _ports, _endpoints
+    lambda host, ports, endpoints, headless, addresses: Service(
+        host, "shop", tuple(ports), tuple(endpoints), headless=headless, addresses=addresses
+    ),
+    st.sampled_from(HOSTS),
+    _ports,
+    _endpoints,
+    st.booleans(),
+    st.sampled_from([(), (), ("192.0.2.9",), ("240.240.1.1",)]),
 )
 _change = st.one_of(_services, st.sampled_from(HOSTS))
 """a service as it is now, or the name of one that is gone"""
+
+
+class Everywhere:
+    """Every address comes to this machine."""
+
+    def claim(self, network: str) -> bool:
+        return True
+
+    def has(self, address: str) -> bool:
+        return True
 
 
 @settings(max_examples=150, deadline=None)
 @given(st.lists(st.lists(_change, min_size=1, max_size=3), min_size=1, max_size=6))
 def test_recompile_ends_where_compile_all_does(rounds: list[list[Service | str]]) -> None:
     made = compile_all(BASE)
+    vips = VipKeeper(Ranges.parse("240.240.0.0/16", "2001:2::/48"), reach=Everywhere())
     for changes in rounds:
         services = dict(made.setting.inputs.services)
         for change in changes:
@@ -109,8 +138,10 @@ def test_recompile_ends_where_compile_all_does(rounds: list[list[Service | str]]
                 services.pop(change, None)
             else:
                 services[change.hostname] = change
-        inputs = dataclasses.replace(BASE, services=services)
-        made = recompile(made, inputs, [change if isinstance(change, str) else change.hostname for change in changes])
+        touched = {change if isinstance(change, str) else change.hostname for change in changes}
+        touched |= vips.want(services, touched)
+        inputs = dataclasses.replace(BASE, services=services, assigned=vips.assigned.value)
+        made = recompile(made, inputs, touched)
         whole = compile_all(inputs)
         assert made.snapshot.parts == whole.snapshot.parts
         assert made.snapshot.version == whole.snapshot.version
