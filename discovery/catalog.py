@@ -61,6 +61,12 @@ class Catalog(msgspec.Struct, frozen=True, eq=False):
                 said = {hostname.lower(): None}
         return {name: service for name, service in said.items() if shard.get(name) != service}
 
+    def differing_in(self, key: ShardKey, services: Iterable[Service]) -> dict[str, Service | None]:
+        """As `differing`, of a part of a Reset."""
+        shard = self.shards.get(key, {})
+        stamped = (_stamped(service, key) for service in services)
+        return {service.hostname: service for service in stamped if shard.get(service.hostname) != service}
+
     def write(self, key: ShardKey, said: Mapping[str, Service | None]) -> Change:
         """The catalog with each service of `said` in the shard of `key`, or without it where None. `said` holds what
         `differing` gave, all or part of it."""

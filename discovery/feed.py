@@ -6,12 +6,17 @@ for what was touched adds up while it is busy. Trio only, one event loop.
 
 from __future__ import annotations
 
+from collections.abc import Callable, Mapping
+
 import trio
 
 from discovery.catalog import Catalog, Change
-from discovery.model import ShardKey
-from discovery.update import Update
+from discovery.model import Service, ShardKey
+from discovery.update import Reset, Update
 from discovery.watch import Watchable
+
+Through = Callable[[Service | None, Service | None], Service | None]
+"""(what the shard has, what its source says now) → what is written; None = no such service. Asked for every service that differs."""
 
 # Names merged in one go: about 100 µs each where ten clusters have the same service, so half of the 20 ms slice that
 # control allows itself between keepalives.
@@ -24,20 +29,42 @@ class CatalogFeed:
     def __init__(self, own: str) -> None:
         self.catalog = Watchable(Catalog(own))
         self._readers: list[CatalogReader] = []
+        self._unfinished: set[ShardKey] = set()
 
-    def apply(self, key: ShardKey, update: Update) -> frozenset[str]:
+    def apply(self, key: ShardKey, update: Update, through: Through | None = None) -> frozenset[str]:
         """Let the source `key` say `update`; the hostnames it touched. Never blocks."""
-        return self._publish(self.catalog.value.apply(key, update))
+        return self.write(key, self.catalog.value.differing(key, update), through)
 
-    async def apply_slowly(self, key: ShardKey, update: Update) -> frozenset[str]:
+    def write(self, key: ShardKey, said: Mapping[str, Service | None], through: Through | None = None) -> frozenset[str]:
+        """As Catalog.write. Never blocks."""
+        if through is not None:
+            shard = self.catalog.value.shards.get(key, {})
+            passed = {name: through(shard.get(name), service) for name, service in said.items()}
+            said = {name: service for name, service in passed.items() if shard.get(name) != service}
+        return self._publish(self.catalog.value.write(key, said))
+
+    async def apply_slowly(self, key: ShardKey, update: Update, through: Through | None = None) -> frozenset[str]:
         """As `apply`, but a long Reset is written in pieces with other tasks running in between, each piece a catalog of its
         own. Cancelled, it leaves the pieces written so far; the next Reset mends that."""
-        said = list(self.catalog.value.differing(key, update).items())
-        touched = self._publish(self.catalog.value.write(key, dict(said[:_PIECE])))
-        for start in range(_PIECE, len(said), _PIECE):
+        if not isinstance(update, Reset):
+            return self.apply(key, update, through)
+        self._unfinished.add(key)
+        services, known, touched = update.services, set[str](), frozenset[str]()
+        for start in range(0, max(1, len(services)), _PIECE):
+            piece = services[start : start + _PIECE]
+            known.update(service.hostname.lower() for service in piece)
+            touched |= self.write(key, self.catalog.value.differing_in(key, piece), through)
             await trio.lowlevel.checkpoint()
-            touched |= self._publish(self.catalog.value.write(key, dict(said[start : start + _PIECE])))
+        gone = [name for name in self.catalog.value.shards.get(key, ()) if name not in known]
+        for start in range(0, len(gone), _PIECE):
+            touched |= self.write(key, dict.fromkeys(gone[start : start + _PIECE]), through)
+            await trio.lowlevel.checkpoint()
+        self._unfinished.discard(key)
         return touched
+
+    def whole(self, key: ShardKey) -> bool:
+        """Whether the source has said everything once; not so while its Reset is being written."""
+        return key in self.catalog.value.shards and key not in self._unfinished
 
     def drop(self, key: ShardKey) -> frozenset[str]:
         """Take a source's shard away. Never blocks."""

@@ -4,10 +4,14 @@ Theory of operation. A Source is followed by a Follower, which writes its update
 shard. A source that raises or ends has lost its registry: the shard stands as it was (silence is not emptiness), the source
 is watched anew after a backoff, and a clock runs: when the lease's time is up before the next Reset, the shard is dropped or
 its endpoints are marked degraded, by the LossPolicy. A Reset ends the loss, whatever came of the shard meanwhile.
+
+Between a source and its shard stand two pure filters: `vanishing` doubts a Reset that would empty most of it, `damping` holds back what
+comes and goes. Both give way with time, which `_settle` watches.
 """
 
 from __future__ import annotations
 
+import contextlib
 import enum
 from collections.abc import Callable
 from contextlib import AbstractAsyncContextManager
@@ -17,10 +21,12 @@ import msgspec
 import trio
 
 from discovery.backoff import DEFAULT, Backoff, BackoffPolicy, Random
+from discovery.damping import Damper
 from discovery.feed import CatalogFeed
-from discovery.model import Endpoint, Health, Service, ShardKey
+from discovery.model import Service, ShardKey
 from discovery.supervise import describe
 from discovery.update import Reset, Update
+from discovery.vanishing import Vanishing, degraded
 from discovery.watch import Watchable
 
 
@@ -62,6 +68,7 @@ class LossPolicy(msgspec.Struct, frozen=True):
     after: float = 0.0
 
 
+_LOOK_AGAIN = 1.0  # seconds between looks whether a lost registry is back; what waits for it waited seconds already
 KEEP_FOREVER = LossPolicy()  # an outdated endpoint is found by health checks and ejection; a missing one by nobody
 
 
@@ -70,7 +77,8 @@ class SourceStatus(msgspec.Struct, frozen=True):
 
     connected: since the last Reset nothing failed. updated: when it last said something, in seconds of the follower's
     clock; None before. lost: since when it is not connected; None if it is. error: the last failure, "" while connected.
-    shard: "none" (has said nothing), "live", "kept", "expired" or "degraded".
+    shard: "none" (has said nothing), "live", "kept", "expired" or "degraded". damped: endpoints that are used after others because they
+    come and go. remark: what is odd about what it says, "" = nothing.
     """
 
     key: ShardKey
@@ -81,6 +89,8 @@ class SourceStatus(msgspec.Struct, frozen=True):
     failures: int = 0
     shard: str = "none"
     services: int = 0
+    damped: int = 0
+    remark: str = ""
 
 
 class Follower:
@@ -106,6 +116,9 @@ class Follower:
         self._clock = clock
         self._loss = loss
         self._backoff = Backoff(backoff, rng)
+        self._damper, self._vanishing = Damper(), Vanishing()
+        self._resetting = False
+        self._due = trio.Event()  # set when something may be due earlier than before
 
     async def run(self) -> None:
         """Follow until cancelled; never returns and raises for nothing the source does. Cancellation leaves the shard in the
@@ -113,6 +126,7 @@ class Follower:
         lease = _Lease(self._loss, self._expire)
         async with trio.open_nursery() as nursery:
             lease.begin(nursery)
+            nursery.start_soon(self._settle)
             while True:
                 try:
                     await self._follow(lease)
@@ -135,11 +149,64 @@ class Follower:
                     lease.end()
                     self._backoff.succeeded()
                 first = False
-                await self._feed.apply_slowly(self.key, update)
+                await self._take(update)
                 self._said()
 
+    async def _take(self, update: Update) -> None:
+        if isinstance(update, Reset):
+            shard = self._feed.catalog.value.shards.get(self.key, {})
+            self._vanishing.begin(shard, update.services, trio.current_time())
+        self._resetting = isinstance(update, Reset)
+        await self._feed.apply_slowly(self.key, update, self._through)
+        self._resetting = False
+        if self._damper.held or self._vanishing.remark:
+            self._due.set()
+
+    def _through(self, old: Service | None, new: Service | None) -> Service | None:
+        believed = self._vanishing.kept(old, new, reset=self._resetting)
+        return self._damp(old, believed)
+
+    def _damp(self, old: Service | None, new: Service | None) -> Service | None:
+        return self._damper.damped(old, new, trio.current_time())
+
+    async def _settle(self) -> None:
+        """Write what was held back when its time has come, unless the registry is lost: then it stands as it is."""
+        while True:
+            self._due = trio.Event()
+            due = [when for when in (self._damper.due(), self._vanishing.due()) if when is not None]
+            with trio.move_on_at(max(min(due), trio.current_time())) if due else contextlib.nullcontext():
+                await self._due.wait()
+            now = trio.current_time()
+            if not self.status.value.connected:
+                await trio.sleep(_LOOK_AGAIN)
+                continue
+            shard = self._feed.catalog.value.shards.get(self.key, {})
+            ready = {name: self._damper.restored(name, shard.get(name), now) for name in self._damper.released(now)}
+            self._feed.write(self.key, {name: service for name, service in ready.items() if service is not shard.get(name)})
+            believed = self._vanishing.believed(now)
+            self._feed.write(self.key, believed, self._damp)
+            if ready or believed:
+                self._show()
+
     def _said(self) -> None:
-        self.status.set(SourceStatus(self.key, connected=True, updated=self._clock(), shard="live", services=self._size()))
+        self.status.set(
+            SourceStatus(
+                self.key,
+                connected=True,
+                updated=self._clock(),
+                shard="live",
+                services=self._size(),
+                damped=self._damper.held,
+                remark=self._vanishing.remark,
+            )
+        )
+
+    def _show(self) -> None:
+        """What became of the shard without its source saying anything."""
+        now = msgspec.structs.replace(
+            self.status.value, services=self._size(), damped=self._damper.held, remark=self._vanishing.remark
+        )
+        self.status.set(now)
 
     def _lost(self, error: Exception) -> None:
         status = self.status.value
@@ -163,7 +230,7 @@ class Follower:
             self._feed.drop(self.key)
             word = "expired"
         else:
-            self._feed.apply(self.key, Reset(tuple(_degraded(service) for service in shard.values())))
+            self._feed.apply(self.key, Reset(tuple(degraded(service) for service in shard.values())))
             word = "degraded"
         self.status.set(msgspec.structs.replace(self.status.value, shard=word, services=self._size()))
 
@@ -196,13 +263,3 @@ class _Lease:
             await trio.sleep(self._policy.after)
             if not scope.cancel_called:  # a Reset may have come in the very moment the time was up
                 self._expire()
-
-
-def _degraded(service: Service) -> Service:
-    return msgspec.structs.replace(service, endpoints=tuple(_degraded_endpoint(endpoint) for endpoint in service.endpoints))
-
-
-def _degraded_endpoint(endpoint: Endpoint) -> Endpoint:
-    if endpoint.health not in (Health.HEALTHY, Health.UNKNOWN):
-        return endpoint
-    return msgspec.structs.replace(endpoint, health=Health.DEGRADED)

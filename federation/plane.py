@@ -311,7 +311,7 @@ class Plane:
 
     def _all_spoke(self) -> bool:
         keys = (*(follower.key for follower in self._followers), *self._registries.keys)
-        return self._places.ready and all(key in self.catalog.shards for key in keys)
+        return self._places.ready and all(self._feed.whole(key) for key in keys)
 
     # ------------------------------------------------------------------------------------------------------ publishing
 

@@ -127,3 +127,33 @@ async def test_cancellation_leaves_the_shard(autojump_clock):
         await wait_all_tasks_blocked()
         nursery.cancel_scope.cancel()
     assert set(feed.catalog.value.services) == {"a"}
+
+
+async def test_what_comes_and_goes_often_is_degraded_for_a_while_and_then_as_its_registry_has_it(nursery, autojump_clock):
+    calm = Service("b", endpoints=(Endpoint("10.0.0.9", cluster="east"),))
+    gone = Service("b")
+    flaps = [each for _ in range(3) for each in (Upsert(gone), 1, Upsert(calm), 1)]
+    _, feed, follower = follow(nursery, [Reset((calm,)), 1, *flaps])
+    await trio.sleep(7)
+    assert feed.catalog.value.services["b"].endpoints[0].health is Health.DEGRADED
+    assert follower.status.value.damped == 1
+    await trio.sleep(5)
+    assert feed.catalog.value.services["b"] == calm
+    assert follower.status.value.damped == 0
+
+
+async def test_a_reset_that_empties_most_is_doubted_for_thirty_seconds(nursery, autojump_clock):
+    many = tuple(
+        Service(f"s{number}", endpoints=tuple(Endpoint(f"10.0.{number}.{x}", cluster="east") for x in range(4)))
+        for number in range(5)
+    )
+    _, feed, follower = follow(nursery, [Reset(many), 1, OSError("lost")], [Reset(many[:1]), 5, Remove("s4")])
+    await trio.sleep(3)
+    assert len(feed.catalog.value.services) == 5
+    assert feed.catalog.value.services["s3"].endpoints[0].health is Health.DEGRADED
+    assert "4 of 20 endpoints" in follower.status.value.remark
+    await trio.sleep(5)
+    assert "s4" not in feed.catalog.value.services
+    await trio.sleep(28)
+    assert set(feed.catalog.value.services) == {"s0"}
+    assert follower.status.value.remark == ""
