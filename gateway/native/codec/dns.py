@@ -200,7 +200,8 @@ def srv_data(priority: int, weight: int, port: int, target: bytes) -> bytes:
 
 def soa_data(zone: bytes, serial: int, negative_ttl: int) -> bytes:
     """A zone's SOA. The numbers in the middle are for secondaries, which there are none of; the last is how long "there is none" holds."""
-    return b"\x02ns\x03dns" + zone + b"\x0ahostmaster" + zone + struct.pack(">IIIII", serial, 7200, 1800, 86400, negative_ttl)
+    server, person = (b"\x02ns\x03dns" + zone, b"\x0ahostmaster" + zone) if len(zone) + 11 <= _LONGEST_NAME else (zone, zone)
+    return server + person + struct.pack(">IIIII", serial, 7200, 1800, 86400, negative_ttl)
 
 
 def question(name: bytes, kind: int) -> bytes:
