@@ -38,7 +38,7 @@ class Answer(msgspec.Struct, frozen=True):
 
 async def request(stream: trio.abc.Stream, headers: Sequence[tuple[str, str]], body: bytes | None = None) -> Answer:
     """One request on a connection just made. Raises Unanswered, OSError, trio.BrokenResourceError. Closes nothing."""
-    connection = h2.connection.H2Connection(h2.config.H2Configuration(client_side=True, header_encoding="utf-8"))
+    connection = h2.connection.H2Connection(h2.config.H2Configuration(client_side=True, header_encoding=None))
     connection.initiate_connection()
     connection.send_headers(1, list(headers), end_stream=body is None)
     if body is not None:
@@ -54,7 +54,7 @@ async def request(stream: trio.abc.Stream, headers: Sequence[tuple[str, str]], b
             raise Unanswered(f"the answer is not HTTP/2: {type(error).__name__}") from None
         for event in events:
             if isinstance(event, h2.events.ResponseReceived | h2.events.TrailersReceived):
-                said.update(event.headers or ())
+                said.update((bytes(name).decode("latin-1"), bytes(value).decode("latin-1")) for name, value in event.headers or ())
             elif isinstance(event, h2.events.DataReceived):
                 data = (data + (event.data or b""))[:_LARGEST]
                 connection.acknowledge_received_data(event.flow_controlled_length or 0, 1)

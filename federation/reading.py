@@ -112,6 +112,8 @@ def _assembled(verdicts: Iterable[Judged], before: Mapping[Key, Judged]) -> tupl
             continue
         good[key] = chosen
         fields.setdefault(chosen.field, []).append(chosen.document)
+        for field, document in chosen.stands_for:
+            fields.setdefault(field, []).append(document)
     lists: dict[str, Any] = {field: tuple(found) for field, found in fields.items()}
     resources = Resources(**lists, notes=tuple(notes), problems=tuple(problems))
     return Reading(resources, tuple(stale)), good

@@ -214,7 +214,8 @@ def _selected(document: Document[DestinationRule], inputs: Inputs, problems: lis
 def _rules(inputs: Inputs, problems: list[Problem]) -> dict[str, dict[str, Rule]]:
     client, domain = inputs.node.namespace, inputs.node.spec.cluster_domain
     grouped: dict[str, dict[str, list[Document[DestinationRule]]]] = {}
-    for document in oldest_first(inputs.resources.destination_rules):
+    # What an ExternalService stands for comes first: a rule beside it must not take its TLS away.
+    for document in sorted(oldest_first(inputs.resources.destination_rules), key=lambda each: not each.owner[0]):
         if _selected(document, inputs, problems) and (
             document.namespace == client or visible(document.spec.export_to, document.namespace, client)
         ):

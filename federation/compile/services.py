@@ -68,7 +68,9 @@ def describing(resources: Resources, node: Document[nodes.Node]) -> Generator[No
 
 
 def subject_of(document: Document[Any]) -> Subject:
-    return Subject(document.kind, document.namespace, document.name)
+    """Of a document that another one stands for, that one: it is what can be changed."""
+    kind, name = document.owner if document.owner[0] else (document.kind, document.name)
+    return Subject(kind, document.namespace, name)
 
 
 def _static(

@@ -73,6 +73,7 @@ class Compiled:
             *resources.peers,
             *resources.exports,
             *resources.service_policies,
+            *resources.external_services,
         ]
         return statuses([subject_of(node), *(subject_of(each) for each in documents)], self.findings)
 

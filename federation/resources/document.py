@@ -51,13 +51,15 @@ class Metadata(Message):
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Document(Generic[S]):
-    """One document. spec: what its `spec` says; of a kind without `spec` (Secret, EndpointSlice) what the document itself says."""
+    """One document. spec: what its `spec` says; of a kind without `spec` (Secret, EndpointSlice) what the document itself says. owner: (kind,
+    name) of the document that stands for this one, which is what people wrote; empty for most."""
 
     kind: str
     api_version: str
     metadata: Metadata
     spec: S
     origin: Origin = NOWHERE
+    owner: tuple[str, str] = ("", "")
 
     @property
     def name(self) -> str:

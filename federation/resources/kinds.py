@@ -11,6 +11,7 @@ from difflib import get_close_matches
 import msgspec
 
 from federation.resources.destination_rule import DestinationRule
+from federation.resources.external_service import ExternalService
 from federation.resources.fedgate import Export, Peer, ServicePolicy
 from federation.resources.gateway import Gateway
 from federation.resources.kubernetes import EndpointSlice, Secret, Service
@@ -63,6 +64,7 @@ _READ = {
         Kind("Peer", FEDGATE, ("v1",), Peer, "peers"),
         Kind("Export", FEDGATE, ("v1",), Export, "exports"),
         Kind("ServicePolicy", FEDGATE, ("v1",), ServicePolicy, "service_policies"),
+        Kind("ExternalService", FEDGATE, ("v1",), ExternalService, "external_services"),
     )
 }
 
@@ -70,7 +72,7 @@ _LATER = {
     "security.istio.io": ("PeerAuthentication", "RequestAuthentication", "AuthorizationPolicy"),
     "telemetry.istio.io": ("Telemetry",),
     "gateway.networking.k8s.io": (),  # the Gateway API: every kind of it
-    FEDGATE: ("ExternalService", "Drill"),
+    FEDGATE: ("Drill",),
 }
 _NOT_FOR_GATEWAYS = {
     NETWORKING: ("Sidecar", "EnvoyFilter", "ProxyConfig"),

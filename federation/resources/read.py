@@ -9,6 +9,8 @@ from typing import Any, TypeVar
 
 from discovery.document import RawDocument, path_of
 from federation.resources.document import Document, Metadata
+from federation.resources.expansion import expanded
+from federation.resources.external_service import ExternalService
 from federation.resources.kinds import Kind, Passed, Refused, look_up
 from federation.resources.message import Fault, Message, Path
 from federation.resources.resources import Problem, Resources
@@ -23,7 +25,8 @@ _SLICE_OF = "kubernetes.io/service-name"  # the label that says which Service an
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Judged:
-    """One document and the verdict on it. document None: faulty (then errors), or passed over (then a warning says so)."""
+    """One document and the verdict on it. document None: faulty (then errors), or passed over (then a warning says so). stands_for: (field
+    of Resources, document) of each that it stands for."""
 
     raw: RawDocument
     kind: str
@@ -32,6 +35,7 @@ class Judged:
     document: Document[Message] | None = None
     errors: tuple[Problem, ...] = ()
     warnings: tuple[Problem, ...] = ()
+    stands_for: tuple[tuple[str, Document[Message]], ...] = ()
 
 
 def read(documents: Iterable[RawDocument]) -> Resources:
@@ -55,6 +59,8 @@ def read(documents: Iterable[RawDocument]) -> Resources:
             problems.append(_problem(judged.raw, (judged.kind, judged.name), Fault(("metadata", "name"), message)))
             continue
         fields.setdefault(judged.field, []).append(document)
+        for field, made in judged.stands_for:
+            fields.setdefault(field, []).append(made)
     lists: dict[str, Any] = {field: tuple(found) for field, found in fields.items()}
     return Resources(**lists, notes=tuple(notes), problems=tuple(problems))
 
@@ -91,7 +97,26 @@ def judge(raw: RawDocument) -> Judged:
     document, faults = _document(raw, kind, api_version)
     errors = tuple(_problem(raw, about, fault) for fault in faults if not fault.warning)
     warnings = tuple(_problem(raw, about, fault) for fault in faults if fault.warning)
-    return Judged(raw, *about, field=kind.field, document=document, errors=errors, warnings=warnings)
+    judged = Judged(raw, *about, field=kind.field, document=document, errors=errors, warnings=warnings)
+    return _with_others(judged, document.spec) if document is not None and isinstance(document.spec, ExternalService) else judged
+
+
+def _with_others(judged: Judged, spec: ExternalService) -> Judged:
+    """What is wrong with a document that it stands for is wrong with it."""
+    owner = judged.kind, judged.name
+    made: list[tuple[str, Document[Message]]] = []
+    errors: list[Problem] = []
+    warnings: list[Problem] = []
+    for raw in expanded(judged.raw, spec):
+        other = judge(raw)
+        where = f"its {other.kind} would be wrong: "
+        errors += [_problem(judged.raw, owner, Fault(("spec",), f"{where}{each.path}: {each.message}")) for each in other.errors]
+        warnings += [_problem(judged.raw, owner, Fault(("spec",), f"{each.path}: {each.message}")) for each in other.warnings]
+        if other.document is not None:
+            made.append((other.field, dataclasses.replace(other.document, owner=owner)))
+    if errors:
+        return dataclasses.replace(judged, document=None, errors=(*judged.errors, *errors))
+    return dataclasses.replace(judged, warnings=(*judged.warnings, *warnings), stands_for=tuple(made))
 
 
 def _document(raw: RawDocument, kind: Kind, api_version: str) -> tuple[Document[Message] | None, list[Fault]]:

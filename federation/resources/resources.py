@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from discovery.document import Origin
 from federation.resources.destination_rule import DestinationRule
 from federation.resources.document import Document
+from federation.resources.external_service import ExternalService
 from federation.resources.fedgate import Export, Peer, ServicePolicy
 from federation.resources.gateway import Gateway
 from federation.resources.kubernetes import EndpointSlice, Secret, Service
@@ -40,7 +41,8 @@ class Problem:
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Resources:
-    """Documents by kind, in the order read. A faulty document is in none of them and has at least one problem."""
+    """Documents by kind, in the order read. A faulty document is in none of them and has at least one problem. What an
+    ExternalService stands for is among the others, so `external_services` is for people only."""
 
     gateways: tuple[Document[Gateway], ...] = ()
     virtual_services: tuple[Document[VirtualService], ...] = ()
@@ -55,6 +57,7 @@ class Resources:
     peers: tuple[Document[Peer], ...] = ()
     exports: tuple[Document[Export], ...] = ()
     service_policies: tuple[Document[ServicePolicy], ...] = ()
+    external_services: tuple[Document[ExternalService], ...] = ()
     notes: tuple[Problem, ...] = ()
     problems: tuple[Problem, ...] = ()
 

@@ -38,7 +38,6 @@ def test_the_other_kinds_that_are_read(api_version, name):
         ("telemetry.istio.io/v1", "Telemetry"),
         ("gateway.networking.k8s.io/v1", "HTTPRoute"),
         ("gateway.networking.k8s.io/v1", "Gateway"),
-        ("fedgate.io/v1", "ExternalService"),
         ("fedgate.io/v1", "Drill"),
     ],
 )
