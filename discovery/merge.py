@@ -1,6 +1,7 @@
 """One service name, as several sources describe it, made into one Service: who wins each field, and why.
 
-The rule, everywhere: sources of the own cluster first, then the oldest `created`, then the shard key's order. A source that
+The rule: sources of the own cluster first, then the oldest `created`, then the shard key's order. Names of a cluster set (MCS API) have no
+own cluster: there the oldest ServiceExport wins in every cluster alike (KEP-1645), whoever asks. A source that
 says nothing of a field (no addresses, protocol UNKNOWN, no name) does not compete for it. Ports are the union by name, then
 by number; endpoints and subject alternative names are unions. A loser's port keeps working under the winner's name: its
 endpoints are renamed with it. Nothing depends on the order in which sources spoke. Pure.
@@ -8,7 +9,7 @@ endpoints are renamed with it. Nothing depends on the order in which sources spo
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from datetime import UTC, datetime
 from typing import Any, TypeVar
 
@@ -27,7 +28,8 @@ class Claim(msgspec.Struct, frozen=True, gc=False):
 
 
 class Finding(msgspec.Struct, frozen=True, order=True):
-    """Two sources contradict each other on a field: what was decided, for whom and against whom."""
+    """Two sources contradict each other on a field: what was decided, for whom and against whom. Without losers: a remark of the winner
+    on its own registry (field `notes`)."""
 
     hostname: str
     field: str
@@ -35,15 +37,22 @@ class Finding(msgspec.Struct, frozen=True, order=True):
     winner: ShardKey
     losers: tuple[ShardKey, ...]
 
+    @property
+    def conflict(self) -> bool:
+        return bool(self.losers)
+
+
+CLUSTER_SET = ".svc.clusterset.local"
+
 
 def merge(claims: Sequence[Claim], own: str) -> tuple[Service, tuple[Finding, ...]]:
     """The one Service, and the contradictions it hides. claims: at least one, all of one hostname, at most one per shard;
     own: the own cluster's name. A single claim comes back as it is, the same object."""
     if len(claims) == 1:
-        return claims[0].service, ()
+        return claims[0].service, tuple(_notes(claims))
     merging = _Merging(claims, own)
     service = merging.service()
-    return service, tuple(merging.findings)
+    return service, (*merging.findings, *_notes(merging.claims))
 
 
 def explain(claims: Sequence[Claim], own: str) -> tuple[Provenance, ...]:
@@ -67,7 +76,7 @@ class _Merging:
 
     def __init__(self, claims: Sequence[Claim], own: str) -> None:
         self._own = own
-        self._claims = sorted(claims, key=lambda claim: _rank(claim, own))
+        self.claims = sorted(claims, key=lambda claim: _rank(claim, own))
         self._hostname = claims[0].service.hostname
         self.provenance: list[Provenance] = []
         self.findings: list[Finding] = []
@@ -86,7 +95,7 @@ class _Merging:
             resolution=field("resolution", lambda service: service.resolution, contradicts=True),
             external=field("external", lambda service: service.external, contradicts=True, silent=None),
             subject_alt_names=self._subject_alt_names(),
-            headless=field("headless", lambda service: service.headless, contradicts=True, silent=None),
+            headless=self._headless(),
             created=self._created(),
         )
 
@@ -103,7 +112,7 @@ class _Merging:
 
     def _field(self, name: str, of: Callable[[Service], T], *, contradicts: bool = False, silent: Any = ()) -> T:
         """The first claim that says something wins. silent: what stands for "says nothing" besides the empty text."""
-        said = [(claim, of(claim.service)) for claim in self._claims]
+        said = [(claim, of(claim.service)) for claim in self.claims]
         spoken = [(claim, value) for claim, value in said if value != silent and value != ""]
         return self._decide(name, spoken, contradicts=contradicts) if spoken else said[0][1]
 
@@ -125,10 +134,10 @@ class _Merging:
     def _ports(self) -> tuple[tuple[Port, ...], list[dict[str, str]]]:
         """The union of ports, and for each claim how its ports' names became the union's."""
         slots: list[list[tuple[Claim, Port]]] = []
-        for claim in self._claims:
+        for claim in self.claims:
             self._place(claim, slots)
-        renamed: list[dict[str, str]] = [{} for _ in self._claims]
-        index = {claim.key: position for position, claim in enumerate(self._claims)}
+        renamed: list[dict[str, str]] = [{} for _ in self.claims]
+        index = {claim.key: position for position, claim in enumerate(self.claims)}
         ports = []
         for slot in slots:
             port = self._port(slot)
@@ -175,7 +184,7 @@ class _Merging:
         """The union. What two claims say of one cluster's address and ports is one endpoint, the first claim's. One claim
         may say an address twice: a peer's gateway stands once for each locality behind it."""
         first: dict[Any, _Found] = {}
-        for claim, names in zip(self._claims, renamed, strict=True):
+        for claim, names in zip(self.claims, renamed, strict=True):
             for endpoint in claim.service.endpoints:
                 ports = endpoint.ports
                 if names:
@@ -191,20 +200,38 @@ class _Merging:
         return tuple(found.endpoint for found in self.found)
 
     def _subject_alt_names(self) -> tuple[str, ...]:
-        spoken = [claim for claim in self._claims if claim.service.subject_alt_names]
+        spoken = [claim for claim in self.claims if claim.service.subject_alt_names]
         if spoken:
             reason = "union of all that say it" if len(spoken) > 1 else "only one says it"
             self.provenance.append(Provenance("subject_alt_names", spoken[0].key, reason))
         return tuple(dict.fromkeys(name for claim in spoken for name in claim.service.subject_alt_names))
 
+    def _headless(self) -> bool:
+        """A peer has no word in it: what is behind its gateway is reached through that, whatever it is over there."""
+        said = [(claim, claim.service.headless) for claim in self.claims]
+        spoken = [(claim, value) for claim, value in said if not any(endpoint.peer for endpoint in claim.service.endpoints)]
+        return self._decide("headless", spoken or said, contradicts=True)
+
     def _created(self) -> str:
-        winner = min(self._claims, key=lambda claim: _age(claim.service.created))
-        self.provenance.append(Provenance("created", winner.key, "oldest" if len(self._claims) > 1 else "only one says it"))
+        """Since when this cluster has it, as peers are told; without it here, the oldest there is."""
+        here = [claim for claim in self.claims if claim.key.cluster == self._own] or self.claims
+        winner = min(here, key=lambda claim: _age(claim.service.created))
+        reason = (
+            "only one says it" if len(self.claims) == 1 else "oldest of the own cluster" if here is not self.claims else "oldest"
+        )
+        self.provenance.append(Provenance("created", winner.key, reason))
         return winner.service.created
 
 
+def _notes(claims: Iterable[Claim]) -> Iterator[Finding]:
+    for claim in claims:
+        for note in claim.service.notes:
+            yield Finding(claim.service.hostname, "notes", f"{claim.key}: {note}", claim.key, ())
+
+
 def _rank(claim: Claim, own: str) -> tuple[bool, tuple[bool, float], ShardKey]:
-    return (claim.key.cluster != own, _age(claim.service.created), claim.key)
+    foreign = claim.key.cluster != own and not claim.service.hostname.endswith(CLUSTER_SET)
+    return (foreign, _age(claim.service.created), claim.key)
 
 
 def _age(created: str) -> tuple[bool, float]:

@@ -84,7 +84,7 @@ class Registries:
                 source.report(self._every())
 
     def _every(self) -> list[Finding]:
-        return [finding for found in self._findings.values() for finding in found]
+        return [finding for found in self._findings.values() for finding in found if finding.conflict]
 
     @property
     def keys(self) -> Iterable[ShardKey]:

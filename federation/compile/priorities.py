@@ -6,6 +6,10 @@ instead: N labels give N minus the length of the matched prefix. Used together, 
 compacted to 0..n without holes. Zone-aware: regions only, as zones are weighed and not ranked. distribute has no priorities:
 localities have weights, and those that it does not name get nothing. Under fedgate's own defaults the gateway's cluster comes before
 all of that; a DestinationRule that sets localityLbSetting takes that away again, because then it decides to the letter.
+
+A registry's own order (Endpoint.tier: a later SRV priority, a backup member) decides last, within one level of all that: it says who
+stands in for whom where the registry is, and knows nothing of how far away that is from this gateway. So a backup nearby comes before
+what is far away. It holds without localities too.
 """
 
 from __future__ import annotations
@@ -73,7 +77,7 @@ def label_level(rules: Sequence[str], here: Mapping[str, str], there: Mapping[st
 
 def priorities(endpoints: Sequence[Endpoint], place: Place, policy: LocalityPolicy) -> list[int]:
     """One priority per endpoint, 0 first, no holes."""
-    if not policy.enabled:
+    if not policy.enabled and not any(endpoint.tier for endpoint in endpoints):
         return [0] * len(endpoints)
     own = _labels(place.labels, place.cluster, place.network, place.locality) if policy.failover_priority else {}
     keys = [_key(endpoint, place, own, policy) for endpoint in endpoints]
@@ -81,7 +85,9 @@ def priorities(endpoints: Sequence[Endpoint], place: Place, policy: LocalityPoli
     return [ranks[key] for key in keys]
 
 
-def _key(endpoint: Endpoint, place: Place, own: Mapping[str, str], policy: LocalityPolicy) -> tuple[int, int]:
+def _key(endpoint: Endpoint, place: Place, own: Mapping[str, str], policy: LocalityPolicy) -> tuple[int, int, int]:
+    if not policy.enabled:
+        return 0, 0, endpoint.tier
     foreign = policy.own_cluster_first and is_foreign(endpoint, place.cluster)
     locality = locality_level(place.locality, endpoint.locality, policy.failover)
     if policy.regions_only and locality < ELSEWHERE:
@@ -91,8 +97,8 @@ def _key(endpoint: Endpoint, place: Place, own: Mapping[str, str], policy: Local
         there = _labels(endpoint.labels, endpoint.cluster, endpoint.network, endpoint.locality)
         level = label_level(policy.failover_priority, own, there)
         if not policy.failover and not policy.regions_only:
-            return int(foreign), level
-    return int(foreign), level * LOCALITY_LEVELS + locality
+            return int(foreign), level, endpoint.tier
+    return int(foreign), level * LOCALITY_LEVELS + locality, endpoint.tier
 
 
 def locality_matches(pattern: str, locality: Locality) -> bool:

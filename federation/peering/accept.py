@@ -66,7 +66,14 @@ def accepted(
         for address, number in addresses
         for count in groups
     )
-    return Service(hostname=hostname, namespace=exported.namespace, ports=ports, endpoints=endpoints, labels=exported.labels)
+    return Service(
+        hostname=hostname,
+        namespace=exported.namespace,
+        ports=ports,
+        endpoints=endpoints,
+        labels=exported.labels,
+        created=exported.created,
+    )
 
 
 def _name_fault(hostname: str) -> str:

@@ -81,6 +81,7 @@ def _exported(service: Service, endpoints: list[Endpoint], sick: Collection[str]
         localities=counts,
         tls=tls,
         labels=tuple(sorted(service.labels))[:64],
+        created=service.created,
     )
 
 

@@ -55,7 +55,8 @@ class ExportedPort(msgspec.Struct, frozen=True, order=True, omit_defaults=True):
 
 
 class ExportedService(msgspec.Struct, frozen=True, omit_defaults=True):
-    """What a cluster offers under a name. tls: terminate (the gateway ends it) | passthrough (the workloads do)."""
+    """What a cluster offers under a name. tls: terminate (the gateway ends it) | passthrough (the workloads do). created: since when,
+    RFC 3339, "" unknown: of two clusters that contradict each other the older one is followed (MCS API)."""
 
     hostname: Annotated[str, msgspec.Meta(min_length=1, max_length=253)]
     namespace: Name = ""
@@ -63,6 +64,7 @@ class ExportedService(msgspec.Struct, frozen=True, omit_defaults=True):
     localities: Annotated[tuple[LocalityCount, ...], msgspec.Meta(max_length=256)] = ()
     tls: Name = "terminate"
     labels: Annotated[tuple[tuple[Label, Label], ...], msgspec.Meta(max_length=64)] = ()
+    created: Name = ""
 
 
 class Hello(msgspec.Struct, frozen=True, tag="hello", omit_defaults=True):

@@ -117,10 +117,39 @@ def test_one_claim_may_say_a_gateways_address_once_for_each_locality():
     assert [endpoint.locality.region for endpoint in service.endpoints] == ["a", "b"]
 
 
-def test_subject_alt_names_are_united_and_the_oldest_creation_is_kept():
-    service = merged(
-        claim(WEST, subject_alt_names=("b", "c"), created=OLD), claim(EAST, subject_alt_names=("a", "b"), created=YOUNG)
-    )
+def test_subject_alt_names_are_united():
+    service = merged(claim(WEST, subject_alt_names=("b", "c")), claim(EAST, subject_alt_names=("a", "b")))
     assert service.subject_alt_names == ("a", "b", "c")
-    assert service.created == OLD
-    assert provenance("created", claim(WEST, created=OLD), claim(EAST)).winner == WEST
+
+
+def test_in_a_cluster_set_the_oldest_export_wins_in_every_cluster_alike():
+    def exported(key, created, protocol):
+        return Claim(key, Service("a.shop.svc.clusterset.local", created=created, ports=(Port(80, "http", protocol),)))
+
+    claims = (exported(EAST, YOUNG, TCP), exported(WEST, OLD, HTTP))
+    for own in ("east", "west", "north"):
+        service, (finding,) = merge(claims, own)
+        assert service.ports == (Port(80, "http", HTTP),)
+        assert (finding.field, finding.winner, finding.losers, finding.conflict) == ("ports[80].protocol", WEST, (EAST,), True)
+        assert f"oldest, created {OLD}" in finding.message
+
+
+def test_notes_become_findings_that_are_no_conflicts():
+    _, (alone,) = merge((claim(WEST, notes=("speaks only mTLS of its own",)),), "east")
+    assert (alone.field, alone.conflict) == ("notes", False)
+    assert alone.message == "west/k8s: speaks only mTLS of its own"
+    _, both = merge((claim(WEST, notes=("one",)), claim(EAST, notes=("two",))), "east")
+    assert [finding.winner for finding in both] == [EAST, WEST]
+
+
+def test_created_is_since_when_the_own_cluster_has_it_so_that_peers_compare_their_own():
+    assert merged(claim(EAST, created=YOUNG), claim(WEST, created=OLD)).created == YOUNG
+    assert merged(claim(WEST2, created=YOUNG), claim(WEST, created=OLD)).created == OLD
+    assert provenance("created", claim(WEST, created=OLD), claim(EAST, created=YOUNG)).reason == "oldest of the own cluster"
+
+
+def test_what_is_behind_a_peers_gateway_does_not_say_whether_a_service_is_headless():
+    peers = claim(ShardKey("west", "peer"), endpoints=(Endpoint("10.9.9.9", peer="west"),))
+    service, findings = merge((claim(EAST, headless=True), peers), "east")
+    assert service.headless
+    assert findings == ()

@@ -181,3 +181,12 @@ def test_distribute(rules: list[tuple[str, dict[str, int]]], expected: dict[str,
 def test_a_pattern_divides_its_weight_by_the_weights_of_the_endpoints() -> None:
     endpoints = [Endpoint("10.0.0.1", locality=Locality("r2", "a"), weight=3), *at("r2/b")]
     assert distribution(endpoints, HERE.locality, distributing(("r1", {"r2": 100}))) == {"r2/a": 75, "r2/b": 25}
+
+
+def test_a_registrys_own_order_decides_last_and_without_localities_too() -> None:
+    near, backup = Endpoint("a", locality=Locality("r1", "z1")), Endpoint("b", locality=Locality("r1", "z1"), tier=1)
+    far, far_backup = Endpoint("c", locality=Locality("r2", "z9")), Endpoint("d", locality=Locality("r2", "z9"), tier=1)
+    place = Place("east", "", Locality("r1", "z1"))
+    assert priorities([near, backup, far, far_backup], place, LocalityPolicy()) == [0, 1, 2, 3]
+    assert priorities([backup, far], place, LocalityPolicy()) == [0, 1], "a backup nearby comes before what is far away"
+    assert priorities([near, backup, far, far_backup], place, ALL_EQUAL) == [0, 1, 0, 1]
