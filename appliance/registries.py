@@ -94,6 +94,19 @@ def documents(place: Place) -> DocumentSource:
         from discovery.documents.consul import ConsulDocuments
 
         return ConsulDocuments(consul_connection(written.consul, place.folder), written.consul.prefix)
+    if written.kubernetes is not None:
+        from discovery.documents.kubernetes import KubernetesDocuments, KubernetesDocumentsOptions
+
+        kube = written.kubernetes
+        return KubernetesDocuments(
+            KubernetesDocumentsOptions(
+                kubeconfig=_path(kube.kubeconfig, place.folder),
+                context=kube.context,
+                namespaces=kube.namespaces,
+                secrets=kube.secrets,
+                write_status=kube.write_status,
+            )
+        )
     raise ValueError("an entry of spec.resources names no place")
 
 
@@ -144,8 +157,8 @@ def shared_store(written: SharedStore, folder: str) -> Store:
 
 
 def _path(written: str, folder: str) -> str:
-    """A path of the Node; "" stays."""
-    return posixpath.join(folder, written) if written else ""
+    """A path of the Node; "" stays, and `~` is the home of whoever runs the gateway."""
+    return posixpath.join(folder, posixpath.expanduser(written)) if written else ""
 
 
 def consul_connection(spec: consul.ConsulConnection, folder: str) -> ConsulConnection:

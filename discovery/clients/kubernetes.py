@@ -14,11 +14,12 @@ from __future__ import annotations
 import random
 import socket
 from collections.abc import AsyncIterator, Callable, Mapping
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from typing import Any, TypeVar
 
 import httpx2
 import msgspec
+import trio
 
 from discovery.clients.kubeconfig import Credentials, Login
 
@@ -167,12 +168,13 @@ class Kubernetes:
         async with self._send("GET", path, asked, silence=_SILENCE) as response:
             begun()
             lines = _Lines()
-            try:
-                async for chunk in response.aiter_bytes():
-                    for line in lines.add(chunk):
-                        take(_event(line))
-            except httpx2.ReadTimeout:
-                return
+
+            def taken(chunk: bytes) -> None:
+                for line in lines.add(chunk):
+                    take(_event(line))
+
+            with suppress(httpx2.ReadTimeout):
+                await _feed(response, taken)
 
     async def patch_status(self, path: str, body: Mapping[str, Any]) -> None:
         """JSON merge patch of `path`/status. Raises KubernetesError: 409 when somebody was faster, 404 when there is no such thing."""
@@ -180,14 +182,7 @@ class Kubernetes:
 
     async def _read(self, method: str, path: str, parameters: Mapping[str, str] | None = None, *, body: bytes = b"") -> bytes:
         async with self._send(method, path, parameters or {}, body=body, silence=_ANSWER) as response:
-            content = bytearray()
-            async for chunk in response.aiter_bytes():
-                content += chunk
-                if len(content) > _MOST_BYTES:
-                    raise KubernetesError(
-                        0, "TooLarge", f"{path} answered with more than {_MOST_BYTES >> 20} MiB; narrow `namespaces`"
-                    )
-            return bytes(content)
+            return await _whole(response)
 
     @asynccontextmanager
     async def _send(
@@ -293,14 +288,38 @@ def _event(line: bytes) -> Event:
 
 async def _refusal(response: httpx2.Response, method: str, path: str) -> KubernetesError:
     """What the server says of it, shortened: its words hold names, never credentials."""
-    content = b""
-    async for chunk in response.aiter_bytes():
-        content += chunk
-        if len(content) > 65536:
-            break
     try:
-        status = msgspec.json.decode(content, type=Status)
-    except msgspec.MsgspecError:
+        status = msgspec.json.decode(await _whole(response), type=Status)
+    except (msgspec.MsgspecError, KubernetesError):
         status = Status()
     said = status.message[:300] or response.reason_phrase
     return KubernetesError(response.status_code, status.reason, f"{method} {path}: {response.status_code} {said}")
+
+
+async def _whole(response: httpx2.Response) -> bytes:
+    content = bytearray()
+
+    def taken(chunk: bytes) -> None:
+        content.extend(chunk)
+        if len(content) > _MOST_BYTES:
+            text = f"{response.url.path} answered with more than {_MOST_BYTES >> 20} MiB; narrow `namespaces`"
+            raise KubernetesError(0, "TooLarge", text)
+
+    await _feed(response, taken)
+    return bytes(content)
+
+
+async def _feed(response: httpx2.Response, take: Callable[[bytes], None]) -> None:
+    """Give every piece of the body to `take`. What it raises is raised when the stream has ended: out of the midst of the loop it would
+    leave the stream's nested generators to the garbage collector, which cannot close them."""
+    failure: Exception | None = None
+    with trio.CancelScope() as scope:
+        async for chunk in response.aiter_bytes():
+            if failure is None:
+                try:
+                    take(chunk)
+                except Exception as error:
+                    failure = error
+                    scope.cancel()
+    if failure is not None:
+        raise failure

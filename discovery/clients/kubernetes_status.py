@@ -80,16 +80,27 @@ class StatusWriter:
         conditions = updated(wish.found, wish.conditions, generation=wish.generation, now=self._clock())
         if conditions is None:
             return
+        said = self._written.get(wish.uid)
+        self._written[wish.uid] = (wish.generation, wish.conditions)  # before: what comes of it may be seen before the answer
+        written = False
         body = {"metadata": {"resourceVersion": wish.version, "uid": wish.uid}, "status": {"conditions": conditions}}
         try:
             await api.patch_status(wish.path, body)
+            written = True
         except KubernetesError as error:
-            if error.status in (404, 409):
-                return  # it is gone or was changed meanwhile: the watch will say so, and a new wish will come of it
-            if wish.path not in self._told:
+            written = error.status not in (404, 409)  # those were changed meanwhile: the watch says so, and a new wish comes of it
+            if written and wish.path not in self._told:
                 self._told.add(wish.path)
                 _log.warning("kubernetes.status_not_written", object=wish.path, error=str(error))
-        self._written[wish.uid] = (wish.generation, wish.conditions)
+        finally:
+            if not written:
+                self._unsay(wish, said)
+
+    def _unsay(self, wish: Wish, before: tuple[int, tuple[Condition, ...]] | None) -> None:
+        if before is None:
+            self._written.pop(wish.uid, None)
+        else:
+            self._written[wish.uid] = before
 
     def __repr__(self) -> str:
         return f"<StatusWriter wishes={len(self._wishes)} written={len(self._written)}>"
