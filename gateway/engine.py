@@ -100,7 +100,8 @@ class TcpSeries(msgspec.Struct, frozen=True):
 
 
 class BackendStatistics(msgspec.Struct, frozen=True):
-    """loads: per cent by priority now. traffic: (priority, locality text, cluster) → requests sent there."""
+    """loads: per cent by priority now. traffic: (priority, locality text, cluster) → requests sent there. access: (allowed, why, requests
+    and connections), where not everybody may use it."""
 
     backend: str
     loads: tuple[int, ...] = ()
@@ -108,6 +109,7 @@ class BackendStatistics(msgspec.Struct, frozen=True):
     traffic: tuple[tuple[int, str, str, int], ...] = ()
     retries: int = 0
     overflow: int = 0
+    access: tuple[tuple[bool, str, int], ...] = ()
 
 
 class Statistics(msgspec.Struct, frozen=True):

@@ -130,6 +130,7 @@ def _add_tcp(left: TcpSeries, right: TcpSeries) -> TcpSeries:
 
 def _add_backends(left: BackendStatistics, right: BackendStatistics) -> BackendStatistics:
     traffic = _sum([(((p, loc, cl), n) for p, loc, cl, n in left.traffic), (((p, loc, cl), n) for p, loc, cl, n in right.traffic)])
+    access = _sum([(((a, why), n) for a, why, n in left.access), (((a, why), n) for a, why, n in right.access)])
     return BackendStatistics(
         backend=left.backend,
         loads=left.loads or right.loads,
@@ -137,6 +138,7 @@ def _add_backends(left: BackendStatistics, right: BackendStatistics) -> BackendS
         traffic=tuple((*key, count) for key, count in traffic.items()),
         retries=left.retries + right.retries,
         overflow=left.overflow + right.overflow,
+        access=tuple((*key, count) for key, count in access.items()),
     )
 
 

@@ -175,7 +175,14 @@ def _backends(statistics: Statistics) -> Iterator[Metric]:
     panic = GaugeMetricFamily("fedgate_backend_panic", "1 while health is not looked at.", labels=["backend"])
     retries = CounterMetricFamily("fedgate_backend_retries", "Requests that were tried again.", labels=["backend"])
     overflow = CounterMetricFamily("fedgate_backend_overflow", "Requests refused by a circuit breaker.", labels=["backend"])
+    access = CounterMetricFamily(
+        "fedgate_access",
+        "Requests and connections to a backend that not everybody may use: whether they were let through (ALLOW, DENY), and why.",
+        labels=["backend", "verdict", "reason"],
+    )
     for backend in statistics.backends:
+        for allowed, why, count in backend.access:
+            access.add_metric([backend.backend, "ALLOW" if allowed else "DENY", why], count)
         for priority, locality, cluster, count in backend.traffic:
             traffic.add_metric([backend.backend, str(priority), locality, cluster], count)
         for priority, share in enumerate(backend.loads):
@@ -186,7 +193,7 @@ def _backends(statistics: Statistics) -> Iterator[Metric]:
     ejected = GaugeMetricFamily("fedgate_endpoint_ejected", "1 while an endpoint is ejected.", labels=["backend", "endpoint"])
     for endpoint in statistics.endpoints:
         ejected.add_metric([endpoint.backend, endpoint.id], int(endpoint.ejected_for_ms > 0))
-    yield from (traffic, load, panic, retries, overflow, ejected)
+    yield from (traffic, load, panic, retries, overflow, access, ejected)
 
 
 def _gateway(reading: Reading) -> Iterator[Metric]:

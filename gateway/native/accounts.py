@@ -5,11 +5,13 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Mapping, Sequence
 
 from gateway.engine import BackendStatistics, EndpointStatistics
+from gateway.native.guard import Guarded
 from gateway.native.host import Host
 from gateway.native.spread import Spread
 
 Where = tuple[int, str, str]
 """(priority, locality, cluster)."""
+_MEANT: Where = (0, "", "")
 
 
 def where(host: Host) -> Where:
@@ -17,10 +19,13 @@ def where(host: Host) -> Where:
 
 
 def backend_statistics(
-    name: str, spread: Spread, hosts: Iterable[Host], gone: Mapping[Where, int], *, retries: int, overflow: int
+    name: str, spread: Spread, hosts: Iterable[Host], gone: Mapping[Where, int], *, retries: int, overflow: int, guarded: Guarded
 ) -> BackendStatistics:
-    """gone: traffic of hosts that are no more, or were elsewhere before."""
+    """gone: traffic of hosts that are no more, or were elsewhere before. guarded: whose endpoints that clients meant, and who was let in."""
     traffic = dict(gone)
+    if guarded.originals is not None:
+        traffic[_MEANT] = traffic.get(_MEANT, 0) + guarded.originals.requests
+    access = guarded.access.counts if guarded.access is not None else {}
     for host in hosts:
         key = where(host)
         traffic[key] = traffic.get(key, 0) + host.requests - host.folded
@@ -31,6 +36,7 @@ def backend_statistics(
         traffic=tuple((*key, count) for key, count in sorted(traffic.items()) if count),
         retries=retries,
         overflow=overflow,
+        access=tuple((*key, count) for key, count in sorted(access.items())),
     )
 
 

@@ -374,7 +374,13 @@ class BackendState(Guarded):
     def statistics(self) -> BackendStatistics:
         """loads are those of the last request or tick."""
         return backend_statistics(
-            self.backend.name, self._spread, self.fitness.hosts, self._gone, retries=self.retries, overflow=self.overflow
+            self.backend.name,
+            self._spread,
+            self.fitness.hosts,
+            self._gone,
+            retries=self.retries,
+            overflow=self.overflow,
+            guarded=self,
         )
 
     def endpoint_statistics(self, now: float, connections: Callable[[Host], int]) -> list[EndpointStatistics]:

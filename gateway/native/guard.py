@@ -34,7 +34,9 @@ class Guarded(Breakers):
         if backend.allowed is None:
             self.access = None
         elif self.access is None or backend.allowed != self.access.rules:
+            counts = self.access.counts if self.access is not None else {}
             self.access = Access(backend.allowed)
+            self.access.counts = counts  # they only grow, whatever the rules
         self.reach = Reach(backend.dynamic_hosts, backend.dynamic_networks, backend.dynamic_except) if backend.dynamic_dns else None
         if backend.balance is not Balance.PASSTHROUGH:
             if self.originals is not None:

@@ -34,11 +34,12 @@ def is_address(text: str) -> bool:
 class Originals:
     """Hosts by `ADDRESS:PORT` (`[ADDRESS]:PORT`)."""
 
-    __slots__ = ("_backend", "_siblings", "hosts")
+    __slots__ = ("_backend", "_gone", "_siblings", "hosts")
 
     def __init__(self, backend: str) -> None:
         self._backend = backend
         self.hosts: dict[str, Host] = {}
+        self._gone = 0  # requests of those that had to make room
         self._siblings: dict[str, tuple[tuple[str, ...], str]] = {}  # name:port → its addresses, and the one to begin with
 
     def pick(self, original: str, now: float) -> Host | None:
@@ -102,8 +103,14 @@ class Originals:
             if not host.active:
                 if host.pool is not None:
                     host.pool.close()
+                self._gone += host.requests
                 del self.hosts[key]
                 return
+
+    @property
+    def requests(self) -> int:
+        """That were given to them, so far."""
+        return self._gone + sum(host.requests for host in self.hosts.values())
 
     def close(self) -> None:
         """Close idle connections; requests end as they would."""
