@@ -209,3 +209,23 @@ def test_tables_change_at_once_at_the_end_and_keep_what_is_unchanged():
 def test_a_direct_response():
     action = CompiledRoute(route("r", action=DirectResponse(418, b"tea"))).action
     assert (action.status, action.body) == (418, b"tea")
+
+
+def test_a_request_is_for_the_host_that_has_the_address_it_came_to():
+    found = table((("a.test", "10.0.0.1:80"), [route("a")]), (("b.test",), [route("b")]), (("*",), [route("rest")]))
+
+    def name(address, **of):
+        return found.match_at(address, request(**of), b"http", 80).name
+
+    assert name(b"10.0.0.1:80", host="b.test") == b"a"
+    assert name(b"10.0.0.1:80", host="gone.test") == b"a"
+    assert name(b"10.0.0.2:80", host="b.test") == b"b"
+    assert name(b"10.0.0.2:80", host="gone.test") == b"rest"
+    matching = [
+        route("x", RouteMatch(path=StringMatch(PREFIX, "/x"))),
+        route("c", RouteMatch(method=StringMatch(EXACT, "CONNECT"))),
+    ]
+    found = table((("a.test", "10.0.0.1:80"), matching))
+    assert name(b"10.0.0.1:80", target="/x/y") == b"x"
+    assert found.match_at(b"10.0.0.1:80", request("/y"), b"http", 80) is None
+    assert name(b"10.0.0.1:80", target="b.test:443", host="b.test:443", method="CONNECT") == b"c"

@@ -29,10 +29,10 @@ from gateway.verdicts import Verdicts
 OK = b"HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\nok"
 
 
-def listening():
+def listening(address="127.0.0.1"):
     """A bound, listening, non-blocking socket on a port of the system's choice."""
     sock = socket.socket()
-    sock.bind(("127.0.0.1", 0))
+    sock.bind((address, 0))
     sock.listen(128)
     sock.setblocking(False)
     return sock
@@ -170,11 +170,15 @@ async def read_until(stream, end):
 
 
 @contextlib.asynccontextmanager
-async def running(*parts, workloads=(), chain=None, kind=ListenerKind.GATEWAY, node=None, **options):
-    """Engine and workloads. parts: what else the Snapshot has; default: one backend with all workloads, one route to it."""
-    sock = listening()
+async def running(*parts, workloads=(), chain=None, kind=ListenerKind.GATEWAY, node=None, address="127.0.0.1", **options):
+    """Engine and workloads. parts: what else the Snapshot has; default: one backend with all workloads, one route to it. chain: one, or
+    several, or a function of the port that makes them."""
+    sock = listening(address)
     port = sock.getsockname()[1]
-    listener = Listener("127.0.0.1", port, kind, (chain or FilterChain("http", "t"),))
+    if callable(chain):
+        chain = chain(port)
+    chains = chain if isinstance(chain, tuple) else (chain or FilterChain("http", "t"),)
+    listener = Listener(address, port, kind, chains)
     if not parts:
         parts = (
             backend(),
