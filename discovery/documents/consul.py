@@ -23,7 +23,7 @@ from discovery.watch import Watchable
 MOST_KEYS = 10_000  # as many as files below a path: more is a prefix that was not meant
 FIRST_WITHIN = 5.0  # seconds that the start waits for Consul; then it goes on without, and the documents come when they come
 CONNECTIONS = 4
-# A writer that stores key by key is read 10 times at once, then 5 times a second.
+# A writer that stores key by key is read so often, in seconds, not at every key.
 _EVERY = 0.2
 
 _log = structlog.get_logger("documents")
