@@ -52,7 +52,7 @@ async def sliced(steps: Generator[None, None, T], clock: Callable[[], float] = t
 
 @dataclass(frozen=True)
 class Setup:
-    """Everything but the catalog that compile works from."""
+    """Everything but the catalog that compile works from. synced: every source has said what it knows."""
 
     node: Document[nodes.Node]
     resources: Resources = field(default_factory=Resources)
@@ -60,9 +60,10 @@ class Setup:
     identity: Identity | None = None
     bundles: Mapping[str, str] = field(default_factory=dict)
     files: Mapping[str, FileContent] = field(default_factory=dict)
+    synced: bool = True
 
     def inputs(self, services: Mapping[str, Service], now: datetime, assigned: Assigned) -> Inputs:
-        return Inputs(self.node, now, self.resources, services, self.identity, self.bundles, self.files, assigned)
+        return Inputs(self.node, now, self.resources, services, self.identity, self.bundles, self.files, assigned, self.synced)
 
 
 async def make(

@@ -55,6 +55,7 @@ from federation.surroundings import Factories, Surroundings, Trust
 from federation.verdicts import Checks
 from federation.vip_keeper import VipKeeper
 from federation.vips import Assigned, Ranges
+from federation.workloads.office import Office
 from gateway.engine import Confirmed, Report
 from gateway.secret import Secrets
 from gateway.snapshot import Snapshot
@@ -84,8 +85,10 @@ class Plane:
         surroundings: Surroundings | None = None,
         remembered: Remembered = NOTHING,
         vips: VipKeeper | None = None,
+        workloads: Office | None = None,
     ) -> None:
-        """remembered: that of an earlier process. vips: who gives services their virtual addresses; the plane runs it."""
+        """remembered: that of an earlier process. vips: who gives services their virtual addresses. workloads: those that register
+        themselves, a DocumentSource too. The plane runs both."""
         self.snapshots: Watchable[Snapshot] = Watchable(Snapshot())
         self.verdicts: Watchable[Verdicts] = Watchable(Verdicts())
         self.secrets: Watchable[Secrets] = Watchable({})
@@ -96,7 +99,8 @@ class Plane:
         self._node, self._trust, self._vips = node, trust, vips
         self._around = around = surroundings or Surroundings()
         cluster = node.spec.cluster
-        self._places = Places(documents, factories.documents, rng=around.rng)
+        self._office = workloads
+        self._places = Places([*documents, *([workloads] if workloads else [])], factories.documents, rng=around.rng)
         self._publishing = Publishing(factories.publisher, rng=around.rng)
         self._feed, self._files, self._reader = CatalogFeed(cluster), FileMaterial(), Reader()
         self._reader.remember(remembered.documents)
@@ -237,6 +241,8 @@ class Plane:
         """Take in what changed and publish what comes of it. ready: do not wait for sources that have said nothing yet."""
         stale, self._stale = self._stale, set()
         try:
+            if self._setup is not None and not self._setup.synced and self._all_spoke():
+                stale.add("setup")  # from now on the nameserver may say of a name that there is none
             if "documents" in stale:
                 await self._take_documents()
             if stale & {"documents", "setup"}:
@@ -256,7 +262,13 @@ class Plane:
     # ------------------------------------------------------------------------------------------------------ taking in
 
     async def _take_documents(self) -> None:
-        self.reading = reading = await sliced(self._reader.read(self._places.documents()))
+        reading = await sliced(self._reader.read(self._places.documents()))
+        if self._office is not None:
+            before = self._office.documents.value
+            self._office.agree(reading.resources.workload_groups)
+            if self._office.documents.value is not before:  # who registered with a group that has just become known
+                reading = await sliced(self._reader.read(self._places.documents()))
+        self.reading = reading
         self._node, problems = node_of(reading.resources, self._node)
         self._want(self._node)
         found = await sliced(describing(reading.resources, self._node))
@@ -287,7 +299,8 @@ class Plane:
         bundles, problems = bundles_of(resources, files, before, self._around.wall())
         own = self._trust.credential.value
         identity = Identity(own.chain, own.key, self._trust.bundle.value) if own else None
-        self._setup = Setup(self._node, resources, (*self._described, *problems), identity, bundles, files)
+        synced = (self._setup is not None and self._setup.synced) or self._all_spoke()
+        self._setup = Setup(self._node, resources, (*self._described, *problems), identity, bundles, files, synced)
         terms = peer_terms(resources, bundles)
         self._peers.agree(terms)
         for key in [key for key in self._recalled if key.source == PEER and key.cluster not in terms]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Callable, Mapping
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Mapping
 from contextlib import asynccontextmanager
 from pathlib import Path
 
@@ -16,10 +16,11 @@ from trio.testing import MockClock
 from discovery.document import Documents, Origin, Outcome, parse
 from discovery.sources.dns import DnsSource
 from discovery.sources.static import StaticSource
+from discovery.update import Reset, Update
 from discovery.watch import Watchable
 from federation.plane import Plane
 from federation.probe import ProbeFailed, Target
-from federation.surroundings import Factories, Surroundings
+from federation.surroundings import Factories, MakeDns, Surroundings
 from federation.trust.authority import Issued
 from gateway.faults import validate
 from gateway.snapshot import Forward, Snapshot, VirtualHost
@@ -99,7 +100,7 @@ class Trust:
 class Running:
     """A plane over a folder, under a clock that jumps."""
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, dns: MakeDns = DnsSource) -> None:
         (path / "node.yaml").write_text(NODE)
         self.path = path
         self.folder = Folder(path)
@@ -111,7 +112,7 @@ class Running:
         self.plane = Plane(
             node,
             [self.folder],
-            Factories(StaticSource, DnsSource),
+            Factories(StaticSource, dns),
             Trust(),
             surroundings=Surroundings(wall=lambda: NOW, rng=lambda: 0.5, lookup=lookup, check=self.check),
         )
@@ -140,8 +141,8 @@ class Running:
 
 
 @asynccontextmanager
-async def running(path: Path) -> AsyncIterator[Running]:
-    it = Running(path)
+async def running(path: Path, dns: MakeDns = DnsSource) -> AsyncIterator[Running]:
+    it = Running(path, dns)
     async with trio.open_nursery() as nursery:
         await nursery.start(it.plane.run)
         yield it
@@ -281,3 +282,35 @@ async def test_statuses_and_sources_can_be_asked(tmp_path: Path, autojump_clock:
         assert bad == ["VirtualService default/front"]
         assert {str(status.key) for status in it.plane.sources()} == {"east/static", "east/dns"}
         assert it.plane.peers() == ()
+
+
+class Late:
+    """A source that says nothing until it is told to."""
+
+    def __init__(self, name: str, cluster: str, services: object) -> None:
+        self.name, self.cluster, self.found = name, cluster, trio.Event()
+
+    @trio.as_safe_channel
+    async def watch(self) -> AsyncGenerator[Update, None]:
+        await self.found.wait()
+        yield Reset(())
+        await trio.sleep_forever()
+
+
+async def test_the_nameserver_denies_no_name_before_every_source_has_spoken(tmp_path: Path, autojump_clock: MockClock) -> None:
+    late = []
+
+    def make(name: str, cluster: str, services: object) -> Late:
+        late.append(Late(name, cluster, services))
+        return late[0]
+
+    def synced(snapshot: Snapshot) -> bool:
+        return snapshot.node is not None and snapshot.node.dns is not None and snapshot.node.dns.synced
+
+    async with running(tmp_path, make) as it:
+        first = await it.until(lambda snapshot: True)
+        assert not synced(first)
+        it.write(service=SERVICE % ("a", "a", "10.0.0.1"))
+        assert not synced(await it.until(lambda snapshot: addresses(snapshot, "a")))
+        late[0].found.set()
+        await it.until(synced)
