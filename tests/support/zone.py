@@ -50,7 +50,8 @@ class Zone:
                 return self._note(name, kind)
             response.set_rcode(self.broken[name])
         elif texts := self.records.get((name, kind)):
-            response.answer.append(dns.rrset.from_text(question.name, self.ttl, "IN", kind, *texts))
+            for text in texts:  # one by one, as dnspython shuffles the records of a set
+                response.answer.append(dns.rrset.from_text(question.name, self.ttl, "IN", kind, text))
         elif not any(known == name for known, _ in self.records):
             response.set_rcode(dns.rcode.NXDOMAIN)
         await socket.sendto(response.to_wire(), client)
