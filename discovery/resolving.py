@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import ipaddress
 from collections.abc import Iterable, Iterator, Mapping
+from math import lcm
 
 import msgspec
 
@@ -19,6 +20,9 @@ DEFAULT_REFRESH = 60.0
 # Consul and many service DNS servers answer with TTL 0; once a second is as fast as failover needs, and no flood.
 SHORTEST_REFRESH = 1.0
 SRV_PRIORITY_LABEL = "fedgate.io/srv-priority"
+# Parts that a weight is divided into when targets have different numbers of addresses: exact for up to ten each, and a largest weight of
+# 65,535 stays far below 2^32, Envoy's limit.
+_FINEST = 2520
 
 
 class Nameservers(msgspec.Struct, frozen=True):
@@ -134,9 +138,10 @@ def needs(service: DnsService, answers: Answers, kinds: tuple[str, ...]) -> Iter
 def resolve(service: DnsService, answers: Answers, kinds: tuple[str, ...]) -> Service | None:
     """The service with the endpoints its names stand for; None until every question has been tried once.
 
-    SRV: a record's weight is its endpoints' weight (0 counts as 1: the least there is), its port serves every port of the
-    service, and its priority is the label `fedgate.io/srv-priority`; targets of all priorities are kept, so that a
-    DestinationRule's `failoverPriority` or a subset can use the label. Nothing is decided here that a user could not see.
+    SRV (RFC 2782): a record's port serves every port of the service. Its weight (0 counts as 1: the least there is) is shared by the
+    addresses of its target, so that a target with two gets no more than one with a single address. Its priority is the
+    endpoints' tier, counted from 0: later ones take what earlier ones cannot carry. It is the label `fedgate.io/srv-priority`
+    too, as it was written, for a subset or a DestinationRule's `failoverPriority`.
     Resolution DNS_ROUND_ROBIN: one address, that which was answered first (Envoy's LOGICAL_DNS); IPv6 only without an IPv4.
     """
     if any(question not in answers for question in needs(service, answers, kinds)):
@@ -168,15 +173,27 @@ def _endpoints(service: Service, target: DnsTarget, answers: Answers, kinds: tup
     elif not target.srv:
         yield from _at(target.endpoint, normal(target.name), answers, kinds)
     else:
-        for record in answers[Question(normal(target.name), "SRV")].records:
-            template = msgspec.structs.replace(
-                target.endpoint,
-                ports=tuple((port.name, record.port) for port in service.ports),
-                labels=tuple(sorted({**dict(target.endpoint.labels), SRV_PRIORITY_LABEL: str(record.priority)}.items())),
-                weight=max(1, record.weight),
-            )
-            if record.target:
-                yield from _at(template, record.target, answers, kinds)
+        yield from _located(service, target, answers, kinds)
+
+
+def _located(service: Service, target: DnsTarget, answers: Answers, kinds: tuple[str, ...]) -> Iterator[Endpoint]:
+    """The endpoints of a name with SRV records."""
+    records = [record for record in answers[Question(normal(target.name), "SRV")].records if record.target]
+    tiers = {priority: tier for tier, priority in enumerate(sorted({record.priority for record in records}))}
+    counts = {record: sum(len(answers[Question(record.target, kind)].addresses) for kind in kinds) for record in records}
+    for record in records:
+        if not counts[record]:
+            continue
+        beside = {counts[each] for each in records if each.priority == record.priority and counts[each]}
+        shares = min(lcm(*beside), _FINEST)
+        template = msgspec.structs.replace(
+            target.endpoint,
+            ports=tuple((port.name, record.port) for port in service.ports),
+            labels=tuple(sorted({**dict(target.endpoint.labels), SRV_PRIORITY_LABEL: str(record.priority)}.items())),
+            weight=max(1, round(max(1, record.weight) * shares / counts[record])),
+            tier=tiers[record.priority],
+        )
+        yield from _at(template, record.target, answers, kinds)
 
 
 def _at(template: Endpoint, name: str, answers: Answers, kinds: tuple[str, ...]) -> Iterator[Endpoint]:

@@ -72,7 +72,7 @@ def test_a_service_waits_until_every_question_was_tried():
     assert resolve(service, tried, BOTH).endpoints == ()
 
 
-def test_srv_gives_ports_weights_and_the_priority_as_a_label():
+def test_srv_gives_ports_weights_and_the_priority_as_a_tier_and_a_label():
     service = of_host("billing.corp", srv="_billing._tcp.corp.example", ports=PORTS)
     owner = Question("_billing._tcp.corp.example", "SRV")
     assert list(needs(service, {}, BOTH)) == [owner]
@@ -83,8 +83,46 @@ def test_srv_gives_ports_weights_and_the_priority_as_a_label():
     endpoints = resolve(service, answers | a("a.example", "10.0.0.1") | a("b.example", "10.0.0.2"), BOTH).endpoints
     assert endpoints == (
         Endpoint("10.0.0.1", (("http", 8001), ("https", 8001)), (("fedgate.io/srv-priority", "1"),), weight=1),
-        Endpoint("10.0.0.2", (("http", 8002), ("https", 8002)), (("fedgate.io/srv-priority", "2"),), weight=7),
+        Endpoint("10.0.0.2", (("http", 8002), ("https", 8002)), (("fedgate.io/srv-priority", "2"),), weight=7, tier=1),
     )
+
+
+def srv(*records, **addresses):
+    """records: (priority, weight, target). addresses: target → its own. (address, weight, tier) of each endpoint."""
+    service = of_host("x", srv="_x._tcp")
+    answers = {Question("_x._tcp", "SRV"): Answer(records=tuple(SrvRecord(p, w, 80, target) for p, w, target in records))}
+    for target, found in addresses.items():
+        answers |= a(target, *found)
+    return [(each.address, each.weight, each.tier) for each in resolve(service, answers, BOTH).endpoints]
+
+
+def test_tiers_count_the_priorities_whatever_their_numbers():
+    records = [(10, 1, "a"), (10, 1, "b"), (500, 1, "c"), (65535, 1, "d")]
+    found = srv(*records, a=["10.0.0.1"], b=["10.0.0.2"], c=["10.0.0.3"], d=["10.0.0.4"])
+    assert [tier for _, _, tier in found] == [0, 0, 1, 2]
+
+
+def test_a_target_with_several_addresses_gets_no_more_than_its_records_weight():
+    found = srv(
+        (1, 10, "a"), (1, 10, "b"), (2, 7, "c"), a=["10.0.0.1", "10.0.0.2", "10.0.0.3"], b=["10.0.0.4", "10.0.0.5"], c=["10.0.0.6"]
+    )
+    assert found == [
+        ("10.0.0.1", 20, 0),
+        ("10.0.0.2", 20, 0),
+        ("10.0.0.3", 20, 0),
+        ("10.0.0.4", 30, 0),
+        ("10.0.0.5", 30, 0),
+        ("10.0.0.6", 7, 1),
+    ]
+    assert srv((1, 0, "a"), (1, 5, "b"), a=[], b=["10.0.0.4"]) == [("10.0.0.4", 5, 0)]
+    many = {
+        "a": [f"10.1.0.{n}" for n in range(11)],
+        "b": [f"10.2.0.{n}" for n in range(13)],
+        "c": [f"10.3.0.{n}" for n in range(240)],
+    }
+    weights = {address: weight for address, weight, _ in srv((1, 65535, "a"), (1, 1, "b"), (1, 1, "c"), **many)}
+    assert 65_000 < 13 * weights["10.1.0.1"] * 11 / (13 * weights["10.2.0.1"] * 13) < 66_000
+    assert all(0 < weight < 2**31 for weight in weights.values())
 
 
 def test_an_srv_target_of_the_root_means_decidedly_no_service():
