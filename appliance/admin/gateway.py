@@ -37,6 +37,7 @@ class Knowledge(Protocol):
     """What the plane knows beside the Snapshot that it publishes."""
 
     def services(self) -> Sequence[ServiceRow]: ...
+    def service(self, hostname: str) -> ServiceRow | None: ...
     def winners(self, hostname: str) -> Sequence[WinnerRow] | None: ...
     def peers(self) -> Sequence[PeerRow]: ...
     def sources(self) -> Sequence[SourceRow]: ...
@@ -49,6 +50,9 @@ class Nothing:
 
     def services(self) -> Sequence[ServiceRow]:
         return ()
+
+    def service(self, hostname: str) -> ServiceRow | None:
+        return None
 
     def winners(self, hostname: str) -> Sequence[WinnerRow] | None:
         return None
@@ -116,6 +120,9 @@ class GatewayView:
 
     def services(self) -> Sequence[ServiceRow]:
         return self._knowledge.services()
+
+    def service(self, hostname: str) -> ServiceRow | None:
+        return self._knowledge.service(hostname)
 
     def winners(self, hostname: str) -> Sequence[WinnerRow] | None:
         return self._knowledge.winners(hostname)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
 
 from appliance.admin.rows import (
@@ -39,6 +40,11 @@ class PlaneKnowledge:
         catalog, exports = self._plane.catalog, self._exports()
         return [service_row(catalog, catalog.services[name], exports) for name in sorted(catalog.services)]
 
+    def service(self, hostname: str) -> ServiceRow | None:
+        catalog = self._plane.catalog
+        found = catalog.services.get(hostname)
+        return service_row(catalog, found, self._exports()) if found is not None else None
+
     def winners(self, hostname: str) -> Sequence[WinnerRow] | None:
         if hostname not in self._plane.catalog.services:
             return None
@@ -51,8 +57,9 @@ class PlaneKnowledge:
         return [peer_row(status) for status in self._plane.peers()]
 
     def sources(self) -> Sequence[SourceRow]:
-        now = self._wall()
-        return [source_row(self._plane.catalog, status, now) for status in self._plane.sources()]
+        now, catalog = self._wall(), self._plane.catalog
+        lost = Counter(key for found in catalog.findings.values() for finding in found for key in finding.losers)
+        return [source_row(catalog, status, now, lost[status.key]) for status in self._plane.sources()]
 
     def publishers(self) -> Sequence[PublisherRow]:
         return [
@@ -103,6 +110,14 @@ def service_row(catalog: Catalog, service: Service, exports: Iterable[Document[E
         clusters={name: f"{healthy}/{total}" for name, (healthy, total) in sorted(clusters.items())},
         sources=tuple(str(claim.key) for claim in catalog.claims.get(service.hostname, ())),
         exported_to=tuple(sorted(offered)),
+        addresses=service.addresses,
+        resolution=service.resolution.value,
+        headless=service.headless,
+        created=service.created,
+        findings=tuple(
+            f"{finding.field}: {finding.message}" if finding.conflict else finding.message
+            for finding in catalog.findings.get(service.hostname, ())
+        ),
     )
 
 
@@ -138,7 +153,8 @@ def peer_row(status: PeerStatus) -> PeerRow:
     )
 
 
-def source_row(catalog: Catalog, status: SourceStatus, now: float) -> SourceRow:
+def source_row(catalog: Catalog, status: SourceStatus, now: float, findings: int = 0) -> SourceRow:
+    """findings: how many contradictions it lost."""
     shard = catalog.shards.get(status.key, {})
     return SourceRow(
         cluster=status.key.cluster,
@@ -147,7 +163,13 @@ def source_row(catalog: Catalog, status: SourceStatus, now: float) -> SourceRow:
         services=status.services,
         endpoints=sum(len(service.endpoints) for service in shard.values()),
         age_s=max(0.0, now - status.updated) if status.updated is not None and not status.connected else 0.0,
-        problem=status.error,
+        problem=status.error or status.remark,
+        connected=status.connected,
+        said_s=max(0.0, now - status.updated) if status.updated is not None else -1.0,
+        lost_s=max(0.0, now - status.lost) if status.lost is not None and not status.connected else -1.0,
+        failures=status.failures,
+        findings=findings,
+        damped=status.damped,
     )
 
 

@@ -148,12 +148,20 @@ class PeerRow(Row, frozen=True):
 
 
 class ServiceRow(Row, frozen=True):
+    """resolution: as in a ServiceEntry; headless ones have no address of their own. created: since when the own cluster has it. findings:
+    where its sources contradict each other, and what was decided; what a registry says of it that cannot be followed."""
+
     hostname: str
     namespace: str
     ports: tuple[str, ...]
     clusters: dict[str, str]  # cluster → healthy/total
     sources: tuple[str, ...]
     exported_to: tuple[str, ...]
+    addresses: tuple[str, ...] = ()
+    resolution: str = ""
+    headless: bool = False
+    created: str = ""
+    findings: tuple[str, ...] = ()
 
 
 class WinnerRow(Row, frozen=True):
@@ -166,6 +174,11 @@ class WinnerRow(Row, frozen=True):
 
 
 class SourceRow(Row, frozen=True):
+    """state: none (has said nothing), live, kept, expired or degraded (what became of its shard while it is lost). age_s: how old what it
+    says may be: 0 while it is connected. said_s: since it last said something, -1 = never. lost_s: since it was lost, -1 = it is not.
+    findings: contradictions that it lost. damped: endpoints that come and go, and are used after others. problem: the last error, or what
+    is odd about what it says."""
+
     cluster: str
     name: str
     state: str
@@ -173,6 +186,12 @@ class SourceRow(Row, frozen=True):
     endpoints: int
     age_s: float
     problem: str
+    connected: bool = False
+    said_s: float = -1.0
+    lost_s: float = -1.0
+    failures: int = 0
+    findings: int = 0
+    damped: int = 0
 
 
 class PublisherRow(Row, frozen=True):

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, Any
 from urllib.parse import quote, urlencode
@@ -24,7 +24,7 @@ Address = Annotated[
 Config = Annotated[
     Path | None, typer.Option("-c", "--config", metavar="PATH", help="The Node document: its listen.admin is asked.")
 ]
-Format = Annotated[Output, typer.Option("-o", "--output", help="table for people, json for programs.")]
+Format = Annotated[Output, typer.Option("-o", "--output", help="table for people, wide with more columns, json for programs.")]
 
 
 def _words(values: Any) -> str:
@@ -40,12 +40,25 @@ def _plain(*names: str) -> list[Column]:
     return [(title(name), lambda row, name=name: str(row[name])) for name in names]  # type: ignore[misc]
 
 
-def _show(path: str, columns: list[Column], where: str, output: Output) -> None:
+def _show(path: str, columns: list[Column], where: str, output: Output, wide: Sequence[Column] = ()) -> None:
+    """wide: columns that only `-o wide` has."""
+    if output is Output.WIDE:
+        columns = [*columns, *wide]
     answer = ask(where, path)
     if output is Output.JSON:
         typer.echo(json.dumps(answer["items"], indent=2))
         return
     typer.echo(table([title for title, _ in columns], [[cell(row) for _, cell in columns] for row in answer["items"]]))
+
+
+def _ago(seconds: float) -> str:
+    """`12s`, `3m`, `5h`; "" for never."""
+    if seconds < 0:
+        return ""
+    for unit, size in (("d", 86400), ("h", 3600), ("m", 60)):
+        if seconds >= 2 * size:
+            return f"{seconds / size:.0f}{unit}"
+    return f"{seconds:.0f}s"
 
 
 @app.command()
@@ -158,13 +171,21 @@ _SERVICE_COLUMNS: list[Column] = [
 ]
 
 
+_WIDE_SERVICE_COLUMNS: list[Column] = [
+    ("ADDRESSES", lambda row: _words(row["addresses"])),
+    ("RESOLUTION", lambda row: row["resolution"] + (" headless" if row["headless"] else "")),
+    *_plain("created"),
+    ("FINDINGS", lambda row: "; ".join(row["findings"])),
+]
+
+
 @app.command()
 def services(at: Address = None, config: Config = None, output: Format = Output.TABLE) -> None:
-    """Services by name, with healthy/total endpoints in each cluster and who offers them.
+    """Services by name, with healthy/total endpoints in each cluster and who offers them; wide: where sources contradict each other.
 
-    Example: fedgate get services
+    Example: fedgate get services -o wide
     """
-    _show("/api/v1/services", _SERVICE_COLUMNS, address(at, config), output)
+    _show("/api/v1/services", _SERVICE_COLUMNS, address(at, config), output, _WIDE_SERVICE_COLUMNS)
 
 
 @app.command()
@@ -183,10 +204,13 @@ def service(
     if output is Output.JSON:
         typer.echo(json.dumps(answer if why else answer["service"], indent=2))
         return
-    typer.echo(table([title for title, _ in _SERVICE_COLUMNS], [[cell(answer["service"]) for _, cell in _SERVICE_COLUMNS]]))
+    columns = [*_SERVICE_COLUMNS, *(_WIDE_SERVICE_COLUMNS[:-1] if output is Output.WIDE else ())]
+    typer.echo(table([title for title, _ in columns], [[cell(answer["service"]) for _, cell in columns]]))
     if why:
         rows = [[row["field"], row["winner"], row["reason"], _words(row["losers"])] for row in answer["why"]]
         typer.echo("\n" + table(["FIELD", "WINNER", "REASON", "LOSERS"], rows))
+    if answer["service"]["findings"]:
+        typer.echo("\nfindings:\n" + "\n".join(f"  {finding}" for finding in answer["service"]["findings"]))
 
 
 @app.command()
@@ -211,11 +235,15 @@ def sources(at: Address = None, config: Config = None, output: Format = Output.T
     Example: fedgate get sources
     """
     columns: list[Column] = [
-        *_plain("cluster", "name", "state", "services", "endpoints"),
-        ("AGE", lambda row: f"{row['ageS']:.0f}s"),
+        *_plain("cluster", "name"),
+        ("STATE", lambda row: row["state"] if row["connected"] else f"lost, {row['state']}"),
+        *_plain("services", "endpoints"),
+        ("AGE", lambda row: _ago(row["ageS"])),
+        ("LAST SAID", lambda row: _ago(row["saidS"])),
         *_plain("problem"),
     ]
-    _show("/api/v1/sources", columns, address(at, config), output)
+    wide: list[Column] = [("LOST FOR", lambda row: _ago(row["lostS"])), *_plain("failures", "findings", "damped")]
+    _show("/api/v1/sources", columns, address(at, config), output, wide)
 
 
 @app.command()

@@ -7,9 +7,10 @@ from collections.abc import Iterable, Sequence
 
 
 class Output(enum.Enum):
-    """`-o table`, `-o json`."""
+    """`-o table`, `-o wide` (more columns, where there are more), `-o json`."""
 
     TABLE = "table"
+    WIDE = "wide"
     JSON = "json"
 
 

@@ -46,6 +46,9 @@ class FakeView:
     def services(self):
         return [SERVICE]
 
+    def service(self, hostname):
+        return SERVICE if hostname == "a.shop" else None
+
     def winners(self, hostname):
         return [WinnerRow(field="ports", winner="east/static", reason="oldest", losers=())] if hostname == "a.shop" else None
 

@@ -3,7 +3,7 @@
 from appliance.admin.knowledge import document_rows, peer_row, service_row, source_row
 from discovery.catalog import Catalog
 from discovery.document import Origin, parse
-from discovery.model import Endpoint, Health, Locality, Port, Service, ShardKey
+from discovery.model import Endpoint, Health, Locality, Port, Protocol, Service, ShardKey
 from discovery.source import SourceStatus
 from discovery.update import Reset
 from federation.compile.status import Subject, statuses
@@ -60,6 +60,21 @@ def test_a_source_has_an_age_when_it_is_lost():
     row = source_row(found, lost, 130.0)
     assert (row.age_s, row.problem, row.state, row.endpoints) == (30.0, "refused", "kept", 2)
     assert source_row(found, SourceStatus(ShardKey("x", "y")), 130.0).age_s == 0.0
+    assert source_row(found, SourceStatus(ShardKey("x", "y")), 130.0).said_s == -1.0
+
+
+def test_what_is_odd_about_a_source_is_said_while_nothing_worse_is():
+    odd = SourceStatus(OWN, connected=True, updated=100.0, shard="live", remark="came back with 1 of 20 endpoints", damped=3)
+    row = source_row(catalog(), odd, 130.0, findings=2)
+    assert (row.problem, row.damped, row.findings, row.said_s, row.lost_s) == (odd.remark, 3, 2, 30.0, -1.0)
+
+
+def test_contradictions_and_notes_are_said_of_their_service():
+    other = Service(NAME, ports=(Port(80, "http", Protocol.TCP),), notes=("speaks an odd dialect",))
+    found = catalog().apply(ShardKey("east", "consul"), Reset((other,))).catalog
+    found = found.apply(ShardKey("east", "nomad"), Reset((Service(NAME, ports=(Port(80, "http", Protocol.HTTP),)),))).catalog
+    row = service_row(found, found.services[NAME], ())
+    assert [finding.split(":")[0] for finding in row.findings] == ["ports[80].protocol", "east/consul"]
 
 
 def test_a_peer_with_its_addresses_and_what_is_not_believed():

@@ -141,12 +141,37 @@ def test_a_backend_s_name_is_passed_on(gateway):
 
 def test_a_service_and_why(gateway):
     service = {"hostname": "a", "namespace": "s", "ports": ["80"], "clusters": {"east": "1/1"}, "sources": ["x"], "exportedTo": []}
+    service |= {
+        "addresses": ["240.240.0.1"],
+        "resolution": "STATIC",
+        "headless": True,
+        "created": "",
+        "findings": ["ports[80]: east wins"],
+    }
     why = [{"field": "ports", "winner": "east/x", "reason": "oldest", "losers": ["west/y"]}]
     Gateway.answers["/api/v1/services/a"] = (200, {"service": service, "why": why})
     text = fedgate("get", "service", "a", "--why", "--address", gateway).stdout
     assert "east:1/1" in text
     assert "oldest" in text
     assert "oldest" not in fedgate("get", "service", "a", "--address", gateway).stdout
+    assert "findings:\n  ports[80]: east wins" in text
+    Gateway.answers["/api/v1/services"] = (200, {"items": [service]})
+    wide = fedgate("get", "services", "-o", "wide", "--address", gateway).stdout
+    assert "STATIC headless" in wide
+    assert "east wins" in wide
+    assert "STATIC" not in fedgate("get", "services", "--address", gateway).stdout
+
+
+def test_sources_say_what_they_are_and_since_when(gateway):
+    row = {"cluster": "east", "name": "k8s", "state": "kept", "services": 2, "endpoints": 3, "ageS": 7300.0, "problem": "refused"}
+    row |= {"connected": False, "saidS": 7300.0, "lostS": 90.0, "failures": 4, "findings": 1, "damped": 2}
+    fresh = row | {"name": "consul", "state": "live", "connected": True, "ageS": 0.0, "saidS": 3.0, "lostS": -1.0, "problem": ""}
+    Gateway.answers["/api/v1/sources"] = (200, {"items": [row, fresh]})
+    lines = fedgate("get", "sources", "--address", gateway).stdout.splitlines()
+    assert lines[0].split() == ["CLUSTER", "NAME", "STATE", "SERVICES", "ENDPOINTS", "AGE", "LAST", "SAID", "PROBLEM"]
+    assert lines[1].split() == ["east", "k8s", "lost,", "kept", "2", "3", "2h", "2h", "refused"]
+    assert lines[2].split() == ["east", "consul", "live", "2", "3", "0s", "3s", "-"]
+    assert "90s  " in fedgate("get", "sources", "-o", "wide", "--address", gateway).stdout
 
 
 def test_the_node_document_says_where_to_ask(gateway, tmp_path):
