@@ -12,12 +12,12 @@ import socket
 import struct
 from typing import TYPE_CHECKING
 
-from gateway.errors import DnsFailed, NotReachable
+from gateway.errors import DnsFailed, NotReachable, UpstreamTimeout
 from gateway.native.backend import BackendState
 from gateway.native.codec.events import RequestHead
 from gateway.native.host import Host
 from gateway.native.original import is_address
-from gateway.native.reactor import Strand
+from gateway.native.reactor import DeadlineExceeded, Strand
 from gateway.native.resolver import NotResolved, Resolver
 from gateway.policy.reach import Reach
 
@@ -31,14 +31,17 @@ _DEFAULT_PORT = 80  # of a Host that says none (RFC 9110 section 4.2.1)
 
 async def for_request(x: Exchange, head: RequestHead, state: BackendState, *, repeatable: bool) -> Host | None:
     """The endpoint of a request to a backend whose balance is PASSTHROUGH; None when Host names none. Raises NotReachable, DnsFailed,
-    and what ends the exchange's waits."""
+    UpstreamTimeout, and DownstreamClosed when the client leaves."""
     authority = (x.authority or head.authority).decode("latin-1")
     name, port = split(authority)
     if state.reach is None:
         original = authority if port else f"{authority}:{state.backend.port}"
         return state.pick(x.strand.reactor.now, repeatable=repeatable, original=original)
     x.watch()
-    return await find(x.strand, x.runtime.resolver, state, name, port or _DEFAULT_PORT, x.limit)
+    try:
+        return await find(x.strand, x.runtime.resolver, state, name, port or _DEFAULT_PORT, x.limit)
+    except DeadlineExceeded:
+        raise UpstreamTimeout from None
 
 
 async def find(strand: Strand, resolver: Resolver, state: BackendState, name: str, port: int, limit: float) -> Host | None:

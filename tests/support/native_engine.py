@@ -92,9 +92,9 @@ def _is_async(function):
 NAME = "outbound|80||a.test"
 
 
-def endpoint(port, *, address="127.0.0.1", priority=0, weight=1, **more):
+def endpoint(port, *, address="127.0.0.1", priority=0, weight=1, id="", **more):
     return LbEndpoint(
-        id=f"{address}:{port}",
+        id=id or f"{address}:{port}",
         address=address,
         port=port,
         cluster="east",
