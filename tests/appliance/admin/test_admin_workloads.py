@@ -13,6 +13,7 @@ import trio
 import trustme
 from hypercorn.config import Config
 from hypercorn.trio import serve as hypercorn_serve
+from running_gateway import until
 from starlette.applications import Starlette
 from workload_groups import group_document
 

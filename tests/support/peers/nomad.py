@@ -115,11 +115,15 @@ class Nomad:
         return any(node["Status"] == "ready" for node in self.call("GET", "/v1/nodes"))
 
     def call(self, method, path, body=None, *, within=30):
-        """The answer's JSON. Raises OSError (HTTPError is one)."""
+        """The answer's JSON. Raises OSError."""
         data = None if body is None else json.dumps(body).encode()
         request = urllib.request.Request(self.url + path, data=data, method=method)
-        with urllib.request.urlopen(request, timeout=within) as answer:
-            return json.loads(answer.read())
+        try:
+            with urllib.request.urlopen(request, timeout=within) as answer:
+                return json.loads(answer.read() or b"null")
+        except urllib.error.HTTPError as error:
+            with error:
+                raise OSError(f"{method} {path}: {error.code} {error.read()[:200]!r}") from None
 
     def submit(self, name, *, count=1, tags=(), check=False, namespace="default"):
         """A job of one group. check: an HTTP check every second, which `fail(name)` makes fail."""
@@ -149,7 +153,7 @@ class Nomad:
             "Networks": [{"DynamicPorts": [{"Label": "http"}]}],
             "Services": [service],
             "Tasks": [task],
-            "Update": {"MinHealthyTime": 0, "MaxParallel": 10, "HealthCheck": "task_states"},
+            "Update": {"MaxParallel": 0},  # no deployments: while one is under way a job cannot be scaled
             "EphemeralDisk": {"SizeMB": 10},
         }
         job = {"ID": name, "Name": name, "Namespace": namespace, "Type": "service", "Datacenters": ["dc1"], "TaskGroups": [group]}
