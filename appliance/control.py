@@ -20,10 +20,12 @@ from typing import Protocol
 import msgspec
 import structlog
 import trio
+from starlette.types import ASGIApp
 
-from appliance.admin import app
+from appliance.admin import app, workloads
 from appliance.admin.app import View
 from appliance.admin.server import serve, unix_socket
+from appliance.admin.workloads import Registry
 from appliance.channel import Closed, Descriptors, Frames, Packets
 from appliance.children import EXIT_CONFIG, parse_child
 from appliance.conversation import Conversation
@@ -102,10 +104,11 @@ class Plane(Protocol):
 
 
 class Begun(msgspec.Struct, frozen=True):
-    """A plane that can run, and what the supervisor must know of its node."""
+    """A plane that can run, and what the supervisor must know of its node. workloads: who registers those that come by themselves."""
 
     plane: Plane
     settings: Settings
+    workloads: Registry | None = None
 
 
 class Parts(msgspec.Struct, frozen=True):
@@ -159,9 +162,9 @@ class Control:
                 return EXIT_CONFIG
             log.error("node.broken", errors=exc.lines, action="the last good Snapshot stays; mend it and reload (SIGHUP)")
             return await self._serve(None, message.settings, str(exc))
-        return await self._serve(begun.plane, begun.settings, "")
+        return await self._serve(begun.plane, begun.settings, "", begun.workloads)
 
-    async def _serve(self, plane: Plane | None, settings: Settings, problem: str) -> int:
+    async def _serve(self, plane: Plane | None, settings: Settings, problem: str, registry: Registry | None = None) -> int:
         self._plane = plane
         # What was imported lives to the end, and a walk of the collector over it takes as long as a turn may (DESIGN section 2: 20 ms).
         gc.collect()
@@ -180,7 +183,10 @@ class Control:
             nursery.start_soon(self.workers.run, self.snapshots, self.verdicts, self.secrets, reports)
             nursery.start_soon(self.journal.time_convergence, self.snapshots)
             nursery.start_soon(state.follow, self.snapshots, self.secrets)
-            nursery.start_soon(self._serve_unix, state)
+            more = workloads.routes(registry) if registry is not None else []
+            nursery.start_soon(self._serve_unix, state.path / "admin.sock", app.writing(self.view, self, more))
+            if registry is not None:
+                nursery.start_soon(self._serve_unix, state.path / workloads.REGISTRATION, workloads.registration(registry))
             if plane is not None:
                 nursery.start_soon(plane.run)
                 nursery.start_soon(self._relay, plane)
@@ -314,14 +320,13 @@ class Control:
             log.info("admin.serving", listener=key)
             await serve(app.reading(self.view), sock)
 
-    async def _serve_unix(self, state: StateDirectory) -> None:
-        path = state.path / "admin.sock"
+    async def _serve_unix(self, path: Path, application: ASGIApp) -> None:
         try:
             sock = unix_socket(path)
         except OSError as exc:
             log.error("admin.failed", path=str(path), error=str(exc))
             return
-        await serve(app.writing(self.view, self), sock)
+        await serve(application, sock)
 
 
 def main(arguments: Sequence[str], begin: BeginPlane, view: MakeView) -> int:

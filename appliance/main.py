@@ -49,12 +49,14 @@ def begin(paths: Sequence[str]) -> Begun:
     from federation.trust.keeper import Keeper
     from federation.vip_keeper import VipKeeper
     from federation.vips import Ranges
+    from federation.workloads.office import Office
 
     node = the_node(paths)
     spec = node.spec
     state = os.path.abspath(located(spec.state_dir, node.origin))
     names = [spec.advertise.east_west.host] if spec.advertise.east_west else []
     folder = os.path.dirname(node.origin.file)
+    office = Office(Path(state))
     store = registries.shared_store(spec.shared, folder) if spec.shared is not None else None
     plane = Plane(
         node,
@@ -62,6 +64,7 @@ def begin(paths: Sequence[str]) -> Begun:
         Factories(StaticSource, DnsSource, registries.registry, registries.documents, registries.publisher),
         Keeper(Path(state), spec.trust_domain, cluster=spec.cluster, dns_names=names),
         remembered=StateDirectory(Path(state)).load_remembered(),
+        workloads=office,
         vips=VipKeeper(
             Ranges.parse(spec.vips.range, spec.vips.range6),
             Path(state),
@@ -71,7 +74,7 @@ def begin(paths: Sequence[str]) -> Begun:
         ),
     )
     settings = Settings(workers=spec.workers or len(os.sched_getaffinity(0)), drain_ms=spec.drain_duration, state_dir=state)
-    return Begun(plane, settings)
+    return Begun(plane, settings, office)
 
 
 def the_node(paths: Sequence[str]) -> Document[Node]:

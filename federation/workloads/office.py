@@ -59,6 +59,7 @@ class Office:
     """A DocumentSource. directory: of the state. check: one probe of one address, which raises ProbeFailed."""
 
     name = "workloads"
+    shows = False
 
     def __init__(
         self,
@@ -83,10 +84,11 @@ class Office:
     # ------------------------------------------------------------------------------------------------ what others call
 
     def agree(self, groups: Iterable[Document[WorkloadGroup]]) -> None:
-        """The WorkloadGroups there are now. Never blocks."""
+        """The WorkloadGroups there are now: `documents` are theirs when this returns. Never blocks."""
         groups = tuple(groups)
         if {(each.namespace, each.name): each for each in groups} != self.desk.groups:
             self.desk.agree(groups)
+            self._publish()
             self._touch()
 
     def register(self, namespace: str, group: str, address: str, claim: Claim) -> WorkloadRow:
