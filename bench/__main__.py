@@ -11,6 +11,7 @@
   workers      two workers against one
   drill        a dead region: what fails, and for how long
   soak         minutes of mixed traffic: does memory grow?
+  catalog      100,000 endpoints of five registries: merge, one change, memory, against what the design allows
   all          all of these, one after the other
 
 Example: python -m bench http1 --peers envoy,haproxy,nginx --seconds 3 --rounds 5 --json result.json
@@ -29,7 +30,7 @@ import msgspec
 from rich.console import Console
 from rich.table import Table
 
-from bench import contest, dns, drill, eastwest, http1, http2, idle, layer4, soak, tls, tools, workers
+from bench import catalog, contest, dns, drill, eastwest, http1, http2, idle, layer4, soak, tls, tools, workers
 
 PEERS = "envoy,haproxy,nginx"
 WIDTH = 160  # columns of tables that go into a file
@@ -68,6 +69,7 @@ BENCHMARKS: dict[str, tuple[Measure, Callable[[Result], Table]]] = {
         lambda o: drill.measure([name for name in o.names if name == "envoy"], seconds=max(o.seconds, 15), console=o.console),
         drill.table,
     ),
+    "catalog": (lambda o: catalog.measure(console=o.console), catalog.table),
     "soak": (lambda o: soak.measure(minutes=o.minutes, console=o.console), soak.table),
 }
 

@@ -29,7 +29,9 @@ class CatalogFeed:
     def __init__(self, own: str) -> None:
         self.catalog = Watchable(Catalog(own))
         self._readers: list[CatalogReader] = []
-        self._unfinished: set[ShardKey] = set()
+        self._unfinished: set[ShardKey] = set()  # whose last Reset was not written to its end
+        self._writing: set[ShardKey] = set()
+        self._finished = trio.Event()
 
     def apply(self, key: ShardKey, update: Update, through: Through | None = None) -> frozenset[str]:
         """Let the source `key` say `update`; the hostnames it touched. Never blocks."""
@@ -49,6 +51,18 @@ class CatalogFeed:
         if not isinstance(update, Reset):
             return self.apply(key, update, through)
         self._unfinished.add(key)
+        self._writing.add(key)
+        try:
+            touched = await self._write_slowly(key, update, through)
+        finally:
+            self._writing.discard(key)
+            if not self._writing:
+                finished, self._finished = self._finished, trio.Event()
+                finished.set()
+        self._unfinished.discard(key)
+        return touched
+
+    async def _write_slowly(self, key: ShardKey, update: Reset, through: Through | None) -> frozenset[str]:
         services, known, touched = update.services, set[str](), frozenset[str]()
         for start in range(0, max(1, len(services)), _PIECE):
             piece = services[start : start + _PIECE]
@@ -59,8 +73,12 @@ class CatalogFeed:
         for start in range(0, len(gone), _PIECE):
             touched |= self.write(key, dict.fromkeys(gone[start : start + _PIECE]), through)
             await trio.lowlevel.checkpoint()
-        self._unfinished.discard(key)
         return touched
+
+    async def wait_finished(self) -> None:
+        """Wait until no Reset is being written."""
+        while self._writing:
+            await self._finished.wait()
 
     def whole(self, key: ShardKey) -> bool:
         """Whether the source has said everything once; not so while its Reset is being written."""

@@ -63,6 +63,7 @@ from gateway.verdicts import Verdicts
 
 COALESCE = 0.05  # seconds between two rounds at least: a rollout of a hundred pods costs twenty rounds a second, not a hundred
 READY_WITHIN = 5.0  # seconds that the first Snapshot waits for the sources of this cluster; then it is made of what there is
+STORM = 0.5  # seconds that a round waits for large Resets to be written: 40,000 endpoints take so long, and other changes wait with them
 SETTLE = 2.0  # seconds for a document change to reach the catalog; it takes milliseconds, and compile must not wait for ever
 STATIC, DNS = "static", "dns"
 NOTHING = Remembered()
@@ -231,6 +232,8 @@ class Plane:
         """The one task that compiles and publishes."""
         until = trio.current_time() + READY_WITHIN
         while True:
+            with trio.move_on_after(STORM):  # a registry that says everything is compiled once and not piece by piece
+                await self._feed.wait_finished()
             self._awake = trio.Event()
             await self._round(ready=trio.current_time() >= until)
             await trio.sleep(COALESCE)

@@ -66,3 +66,46 @@ async def test_a_long_reset_is_written_in_pieces_with_others_running_in_between(
         assert await feed.apply_slowly(EAST, Reset(services[:1])) == {service.hostname for service in services[1:]}
         nursery.cancel_scope.cancel()
     assert list(feed.catalog.value.services) == ["s0"]
+
+
+async def test_a_shard_is_whole_when_its_first_reset_is_written_and_others_can_wait_for_that(autojump_clock):
+    feed = CatalogFeed("east")
+    services = tuple(Service(f"s{number}") for number in range(250))
+    sizes = []
+
+    async def wait():
+        await trio.lowlevel.checkpoint()
+        await trio.lowlevel.checkpoint()
+        assert not feed.whole(EAST)
+        await feed.wait_finished()
+        sizes.append(len(feed.catalog.value.services))
+
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(feed.apply_slowly, EAST, Reset(services))
+        nursery.start_soon(wait)
+    assert sizes == [250]
+    assert feed.whole(EAST)
+
+
+async def test_a_reset_that_was_cancelled_keeps_nobody_waiting(autojump_clock):
+    feed = CatalogFeed("east")
+    with trio.CancelScope() as scope:
+        scope.cancel()
+        await feed.apply_slowly(EAST, Reset((Service("a"), Service("b"))))
+    assert not feed.whole(EAST)
+    with trio.fail_after(1):
+        await feed.wait_finished()
+
+
+async def test_what_is_written_goes_through_a_filter_that_sees_old_and_new():
+    feed = CatalogFeed("east")
+    seen = []
+
+    def through(old, new):
+        seen.append((old and old.hostname, new and new.hostname))
+        return old if new is None else new
+
+    await feed.apply_slowly(EAST, Reset((Service("a"), Service("b"))), through)
+    assert await feed.apply_slowly(EAST, Reset((Service("a"),)), through) == frozenset()
+    assert sorted(feed.catalog.value.services) == ["a", "b"]
+    assert seen == [(None, "a"), (None, "b"), ("b", None)]
