@@ -186,8 +186,8 @@ def _backend(this: _Host, reference: Reference, direction: str) -> tuple[Backend
         chosen = one_at_a_time(chosen)
     elif "dynamic_dns" in beyond:
         chosen = []  # where the client means to go is said by the client alone
-    if beyond.get("dynamic_dns") and written is not None and written.health_check is not None:
-        this.problems.append(_unchecked(this))
+    if beyond.get("dynamic_dns"):
+        this.problems += _unchecked(this)
     try:
         tls = _tls(this, blocks.tls, chosen)
     except TrustError as error:
@@ -227,11 +227,13 @@ def _served(this: _Host, reference: Reference) -> Port | None:
     return this.port(reference.port) if subset_labels(this.rule, reference.subset) is not None else None
 
 
-def _unchecked(this: _Host) -> Problem:
-    text = f"{this.host} has no endpoints that could be checked: clients say where they mean to go; remove healthCheck, or list endpoints"
+def _unchecked(this: _Host) -> list[Problem]:
+    """A check that is asked for by this very host, not by a pattern that means others too."""
     document = this.setting.scope.service_policy(this.host)
-    assert document is not None
-    return warning(subject_of(document), "spec.healthCheck", "NothingToCheck", text)
+    if document is None or document.spec.health_check is None or this.host not in [each.lower() for each in document.spec.hosts]:
+        return []
+    text = f"{this.host} has no endpoints that could be checked: clients say where they mean to go; remove healthCheck, or list endpoints"
+    return [warning(subject_of(document), "spec.healthCheck", "NothingToCheck", text)]
 
 
 def _with_alpn(tls: UpstreamTls | None, http2: Http2 | None, protocol: Protocol) -> tuple[UpstreamTls | None, Http2 | None]:

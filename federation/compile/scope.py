@@ -221,7 +221,20 @@ def _rules(inputs: Inputs, problems: list[Problem]) -> dict[str, dict[str, Rule]
         ):
             host = resolve(document.spec.host, document.namespace, domain)
             grouped.setdefault(document.namespace, {}).setdefault(host, []).append(document)
+    for same in (each for hosts in grouped.values() for each in hosts.values()):
+        problems += _overruled(same)
     return {namespace: {host: _merged(host, same) for host, same in hosts.items()} for namespace, hosts in grouped.items()}
+
+
+def _overruled(documents: list[Document[DestinationRule]]) -> Iterator[Problem]:
+    """Rules whose policy stands behind an ExternalService's."""
+    first = documents[0]
+    for document in documents[1:] if first.owner[0] else ():
+        if document.spec.traffic_policy is not None and not document.owner[0]:
+            text = (
+                f"{document.spec.host} has the trafficPolicy of {subject_of(first)}, which is used alone; write what you need there"
+            )
+            yield warning(subject_of(document), "spec.trafficPolicy", "Overruled", text)
 
 
 def _merged(host: str, documents: list[Document[DestinationRule]]) -> Rule:

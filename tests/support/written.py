@@ -20,6 +20,7 @@ API = {
     "Peer": "fedgate.io/v1",
     "Export": "fedgate.io/v1",
     "ServicePolicy": "fedgate.io/v1",
+    "ExternalService": "fedgate.io/v1",
 }
 FLAT = ("Secret", "EndpointSlice")
 
