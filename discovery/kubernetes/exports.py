@@ -6,7 +6,7 @@ exports of all clusters, each by its own gateway, with who won and why.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 
 from discovery.document import Condition
 from discovery.kubernetes.objects import Service
@@ -40,7 +40,3 @@ def _conflict(findings: Sequence[Finding]) -> Condition:
 
 def _reason(field: str) -> str:
     return "PortConflict" if field.startswith("ports") else "TypeConflict"
-
-
-def findings_of(host: str, findings: Iterable[Finding]) -> tuple[Finding, ...]:
-    return tuple(finding for finding in findings if finding.hostname == host)

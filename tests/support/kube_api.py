@@ -218,7 +218,7 @@ class KubeApi:
                     if where == collection and number > version and inside:
                         line = json.dumps({"type": kind, "object": content}).encode() + b"\n"
                         await stream.send_all(connection.send(h11.Data(data=line)))
-                version = self.versions
+                    version = max(version, number)
                 await changed.wait()
         await stream.send_all(connection.send(h11.EndOfMessage()))
 

@@ -3,6 +3,7 @@ killed and paused, credentials that are rotated, versions that are compacted awa
 
 import pathlib
 
+import go_peers
 import msgspec
 import peers.kubernetes
 import peers.pods
@@ -47,6 +48,10 @@ NETWORKING = "networking.istio.io/v1"
 
 @pytest.fixture(scope="session")
 def kubernetes(tmp_path_factory):
+    try:
+        go_peers.build("kubernetes")
+    except RuntimeError as error:
+        pytest.skip(f"Kubernetes cannot be built here: {str(error)[-500:]}")
     with Kubernetes(tmp_path_factory.mktemp("kubernetes")) as running_one:
         running_one.node("node-a", zone="z1", region="r1", address="10.77.1.201")
         running_one.node("node-b", zone="z2", region="r1", address="10.77.1.202")
@@ -330,9 +335,13 @@ async def test_the_role_of_the_documentation_is_enough_and_rotated_tokens_are_us
         first = await said(updates, lambda update: True)
         assert "roled.shop.svc.cluster.local" in {service.hostname for service in first.services}
     documents = KubernetesDocuments(KubernetesDocumentsOptions(kubeconfig=str(path), secrets=("fedgate",)))
+
+    async def errors():
+        return documents.documents.value.errors
+
     async with trio.open_nursery() as nursery:
         await nursery.start(documents.run)
-        assert documents.documents.value.errors == ()
+        await until(errors, lambda found: found == ())  # one that has just begun says 429 for a moment
         nursery.cancel_scope.cancel()
     # the account is another now: every token of the old one is refused
     await in_thread(kubernetes.delete, "v1", "serviceaccounts", "fedgate", namespace="fedgate")
@@ -479,6 +488,7 @@ async def test_a_gateway_configured_by_custom_resources(kubernetes, pods, gatewa
 
 async def test_a_service_export_is_offered_and_told_of_conflicts(kubernetes):
     host = "mcs.shop.svc.clusterset.local"
+    export = {"apiVersion": MCS, "kind": "ServiceExport"}
     await in_thread(kubernetes.service, "mcs")
     source = source_of(kubernetes)
 
@@ -487,8 +497,8 @@ async def test_a_service_export_is_offered_and_told_of_conflicts(kubernetes):
 
     async with source.watch() as updates:
         await said(updates, lambda update: True)
-        await in_thread(kubernetes.create, MCS, "serviceexports", {"metadata": {"name": "mcs"}})
-        await in_thread(kubernetes.create, MCS, "serviceexports", {"metadata": {"name": "nothing"}})
+        await in_thread(kubernetes.create, MCS, "serviceexports", {**export, "metadata": {"name": "mcs"}})
+        await in_thread(kubernetes.create, MCS, "serviceexports", {**export, "metadata": {"name": "nothing"}})
         found = await said(updates, upsert_of(host, lambda service: True))
         assert found.service.ports[0].number == 80
         assert (await until(read, lambda now: "Ready" in now))["Valid"]["status"] == "True"
