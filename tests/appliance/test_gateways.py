@@ -230,6 +230,7 @@ async def test_every_get_command_shows_a_running_gateway(tmp_path):
             site.east_west,
             site.mesh,
             site.edge,
+            site.dns,
         }
         assert any(row["action"] == f"forward outbound|80||{NAME}" for row in shown["routes"])
         (backend,) = (row for row in shown["backends"] if row["name"].startswith("outbound"))
