@@ -8,12 +8,14 @@ from __future__ import annotations
 import os
 import sys
 from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from appliance.admin.app import View
     from appliance.control import Begun, Parts
+    from discovery.resolving import Nameservers
     from federation.resources.document import Document
     from federation.resources.node import Node
 
@@ -61,7 +63,13 @@ def begin(paths: Sequence[str]) -> Begun:
     plane = Plane(
         node,
         [FileDocuments(paths)],
-        Factories(StaticSource, DnsSource, registries.registry, registries.documents, registries.publisher),
+        Factories(
+            StaticSource,
+            partial(DnsSource, nameservers=nameservers(spec)),
+            registries.registry,
+            registries.documents,
+            registries.publisher,
+        ),
         Keeper(Path(state), spec.trust_domain, cluster=spec.cluster, dns_names=names),
         remembered=StateDirectory(Path(state)).load_remembered(),
         workloads=office,
@@ -75,6 +83,15 @@ def begin(paths: Sequence[str]) -> Begun:
     )
     settings = Settings(workers=spec.workers or len(os.sched_getaffinity(0)), drain_ms=spec.drain_duration, state_dir=state)
     return Begun(plane, settings, office)
+
+
+def nameservers(spec: Node) -> Nameservers:
+    """Who is asked for the names in documents: the Node's upstreams, else the system's. A change of these needs a restart."""
+    from discovery.resolving import Nameservers
+    from federation.compile.nameserver import place
+
+    places = tuple(place(text) for text in spec.dns.upstreams)
+    return Nameservers(tuple(address for address, _ in places), ports=places)
 
 
 def the_node(paths: Sequence[str]) -> Document[Node]:

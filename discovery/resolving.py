@@ -27,11 +27,13 @@ _FINEST = 2520
 
 class Nameservers(msgspec.Struct, frozen=True):
     """Whom to ask. addresses: IPs; none means the system's resolver configuration, read anew at each watch and after failures.
-    timeout: seconds for one question with all its retries; 5 s is Istio's for its upstream resolvers."""
+    ports: (address, port) of those that answer elsewhere. timeout: seconds for one question with all its retries; 5 s is Istio's for its
+    upstream resolvers."""
 
     addresses: tuple[str, ...] = ()
     port: int = 53
     timeout: float = 5.0
+    ports: tuple[tuple[str, int], ...] = ()
 
 
 SYSTEM = Nameservers()

@@ -247,6 +247,7 @@ def _resolver(nameservers: Nameservers) -> dns.asyncresolver.Resolver:
     if nameservers.addresses:
         resolver.nameservers = list(nameservers.addresses)
         resolver.port = nameservers.port
+        resolver.nameserver_ports = dict(nameservers.ports)
     return resolver
 
 

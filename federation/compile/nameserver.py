@@ -32,11 +32,11 @@ PRIVATE = (
 def dns_of(inputs: Inputs) -> Dns:
     """What the nameserver is to do. Raises nothing."""
     spec = inputs.node.spec
-    written = tuple(_place(text) for text in spec.dns.upstreams)
+    written = tuple(place(text) for text in spec.dns.upstreams)
     zones = dict.fromkeys((spec.cluster_domain.lower(), "clusterset.local", "global"))
     return Dns(
         zones=tuple(zones),
-        upstreams=tuple(place for place in written or _system(inputs) if not _itself(place, inputs)),
+        upstreams=tuple(each for each in written or _system(inputs) if not _itself(each, inputs)),
         allow=spec.dns.allow or PRIVATE,
         ttl=spec.dns.ttl,
         synced=inputs.synced,
@@ -48,7 +48,7 @@ def nameserver_listener(inputs: Inputs) -> Listener:
     return Listener(listen.host, listen.port, ListenerKind.DNS)
 
 
-def _place(text: str) -> tuple[str, int]:
+def place(text: str) -> tuple[str, int]:
     """`10.0.0.2`, `10.0.0.2:53`, `2001:db8::1` or `[2001:db8::1]:53`."""
     try:
         return str(ipaddress.ip_address(text)), PORT
