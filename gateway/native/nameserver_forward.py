@@ -14,7 +14,7 @@ from __future__ import annotations
 import contextlib
 import errno
 import socket
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 
 import structlog
 
@@ -110,33 +110,34 @@ class Forwarder:
             self._finish(key, received)
 
     async def _try_all(self, strand: Strand, key: _Key, question: bytes) -> Received | None:
-        """The answer of whoever gives a usable one first, else the last failure's; None: nobody said anything."""
+        """The answer of whoever gives a usable one first, else the last failure's; None: nobody said anything. Who was silent is asked again
+        when all others were, and given more time; who refused is not."""
         until = self._reactor.clock() + PATIENCE_S
-        best: Received | None = None
-        for number, patience in self._tries(until):
-            upstream = self.upstreams[number % len(self.upstreams)]
-            strand.until(min(until, self._reactor.clock() + patience))
-            try:
-                received = await self._ask_one(strand, upstream, key, question)
-            except (OSError, DeadlineExceeded) as error:
-                self._complain(upstream, str(error) or f"no answer in {patience:.1f} s")
-                continue
-            if usable(received):
-                self._preferred = number % len(self.upstreams)
-                return received
-            best = received
+        patience, best = _FIRST_TRY_S, None
+        upstreams = self.upstreams[self._preferred :] + self.upstreams[: self._preferred]
+        while upstreams and self._reactor.clock() < until:
+            silent: list[Place] = []
+            for upstream in upstreams:
+                strand.until(min(until, self._reactor.clock() + patience))
+                try:
+                    received = await self._ask_one(strand, upstream, key, question)
+                except DeadlineExceeded:
+                    silent.append(upstream)
+                    self._complain(upstream, f"no answer in {patience:.1f} s")
+                    continue
+                except OSError as error:
+                    self._complain(upstream, str(error))
+                    continue
+                if usable(received):
+                    self._prefer(upstream)
+                    return received
+                best = received
+            upstreams, patience = tuple(silent), patience * _LONGER
         return best
 
-    def _tries(self, until: float) -> Iterator[tuple[int, float]]:
-        """Which upstream next and for how long, as long as there is time. Each again only after all others."""
-        patience = _FIRST_TRY_S
-        first = self._preferred
-        for _ in range(3):
-            for number in range(len(self.upstreams)):
-                if self._reactor.clock() >= until:
-                    return
-                yield first + number, patience
-            patience *= _LONGER
+    def _prefer(self, upstream: Place) -> None:
+        if upstream in self.upstreams:
+            self._preferred = self.upstreams.index(upstream)
 
     async def _ask_one(self, strand: Strand, upstream: Place, key: _Key, question: bytes) -> Received:
         received = await self._datagrams(strand, upstream, key, question, edns=True)

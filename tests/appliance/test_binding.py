@@ -1,5 +1,6 @@
 """Listening sockets: one per worker on one port, and clear words when it cannot be."""
 
+import contextlib
 import os
 import socket
 import stat
@@ -40,6 +41,31 @@ def test_a_port_that_another_gateway_of_the_same_user_shares_is_in_use():
             sock.close()
     for sock in bind("127.0.0.1", port, 1):
         sock.close()
+
+
+def test_datagrams_come_to_several_sockets_of_one_port_which_nobody_else_has():
+    port = free_port()
+    sockets = bind("127.0.0.1", port, 3, datagrams=True)
+    try:
+        assert {(sock.type, sock.getsockname()) for sock in sockets} == {(socket.SOCK_DGRAM, ("127.0.0.1", port))}
+        assert not any(sock.getblocking() for sock in sockets)
+        with pytest.raises(CannotBind, match=rf"UDP 127\.0\.0\.1:{port} is in use.*choose another port"):
+            bind("127.0.0.1", port, 1, datagrams=True)
+        for sock in bind("127.0.0.1", port, 1):  # TCP has ports of its own
+            sock.close()
+        with socket.socket(type=socket.SOCK_DGRAM) as client:
+            for _ in range(4):
+                client.sendto(b"question", ("127.0.0.1", port))
+        taken = 0
+        for sock in sockets:
+            sock.settimeout(0.05)
+            with contextlib.suppress(TimeoutError):
+                while sock.recv(100) == b"question":
+                    taken += 1
+        assert taken == 4
+    finally:
+        for sock in sockets:
+            sock.close()
 
 
 def test_a_port_with_connections_in_time_wait_is_free():

@@ -225,6 +225,14 @@ def test_admin_listeners_are_for_control():
     )
 
 
+def test_a_nameserver_listens_by_udp_too():
+    snapshot = plain_snapshot(1, parts=[Listener("127.0.0.1", 53, ListenerKind.DNS)])
+    assert wanted_sockets(snapshot) == (
+        Wanted("127.0.0.1:53", "127.0.0.1", 53, ListenerKind.DNS),
+        Wanted("udp:127.0.0.1:53", "127.0.0.1", 53, ListenerKind.DNS, datagrams=True),
+    )
+
+
 async def test_a_handed_off_connection_reaches_control_with_its_bytes():
     arrived, got = trio.open_memory_channel(1)
     async with running(1, handoff=lambda connection, hello: arrived.send_nowait((connection, hello))) as (_, ends):

@@ -9,6 +9,7 @@ import ssl
 import struct
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
+from typing import Any
 
 import certs
 import msgspec
@@ -22,7 +23,7 @@ from gateway.native.connection import ConnectionContext
 from gateway.native.listener import Listeners, connection_limit
 from gateway.native.reactor import Reactor, Strand
 from gateway.native.shared import Shared
-from gateway.native.sockets import Sockets
+from gateway.native.sockets import Sockets, datagrams_key
 from gateway.native.stream import Stream
 from gateway.native.tls import Contexts
 from gateway.snapshot import (
@@ -90,7 +91,7 @@ def bind(count: int = 1) -> tuple[socket.socket, ...]:
 class Rig:
     """One worker's listeners on a running reactor. `served`: contexts in order. The service answers `NAME:` and what it was sent."""
 
-    def __init__(self, workers: int = 1, **limits: int) -> None:
+    def __init__(self, workers: int = 1, **limits: Any) -> None:
         self.memory = Shared.create(workers)
         self.reactor = Reactor()
         self.served: list[ConnectionContext] = []
@@ -610,6 +611,33 @@ async def test_health_is_answered_while_all_drain() -> None:
         neighbour.drain()
         await until(lambda: len(rig.listeners._open) == 2)
         assert await ask(port, None) == b":hi"
+
+
+async def test_datagrams_are_lent_like_connections_and_read_to_the_end_of_a_drain() -> None:
+    ours, theirs = (socket.socket(type=socket.SOCK_DGRAM) for _ in range(2))
+    for sock in (ours, theirs):
+        sock.setblocking(False)
+        sock.bind(("127.0.0.1", 0))
+    heard: list[bytes] = []
+    rig = Rig(workers=2, datagrams=lambda sock: lambda events: heard.append(sock.recv(100)))
+    part = Listener("127.0.0.1", 53, ListenerKind.DNS)
+    rig.serves(part)
+    rig.sockets.set({datagrams_key(part): (ours, theirs)})
+    with ours, theirs, socket.socket(type=socket.SOCK_DGRAM) as client:
+        async with running(rig):
+            neighbour = Shared.attach(rig.memory.fd, 1)
+            neighbour.stamp(1 << 62)
+            await until(lambda: set(rig.listeners._open) == {("udp:127.0.0.1:53", 0)})
+            client.sendto(b"theirs", theirs.getsockname())
+            client.sendto(b"ours", ours.getsockname())
+            await until(lambda: heard == [b"ours"])
+            neighbour.drain()
+            await until(lambda: heard == [b"ours", b"theirs"])
+            rig.listeners.drain()
+            client.sendto(b"late", ours.getsockname())
+            await until(lambda: heard[2:] == [b"late"])
+            rig.sockets.set({})
+            await until(lambda: not rig.listeners._open)
 
 
 async def test_stamps_come_by_themselves() -> None:
