@@ -43,10 +43,15 @@ class StatusWriter:
         self._wishes: dict[str, Wish] = {}
         self._written: dict[str, tuple[int, tuple[Condition, ...]]] = {}  # uid → what we said, of which generation
         self._told: set[str] = set()
+        self._writing = ""  # the uid that a write is under way for, and what is wanted of it since
+        self._next: Wish | None = None
         self._awake = trio.Event()
 
     def want(self, wish: Wish) -> None:
         """Never blocks. A wish that is fulfilled already costs nothing."""
+        if wish.uid == self._writing:
+            self._next = wish  # to be judged when it is known what became of the write
+            return
         said = (wish.generation, wish.conditions)
         if updated(wish.found, wish.conditions, generation=wish.generation, now=self._clock()) is None:
             self._written[wish.uid] = said
@@ -60,7 +65,8 @@ class StatusWriter:
 
     def forget(self, uid: str) -> None:
         """The object is gone."""
-        self._wishes.pop(uid, None)
+        if uid != self._writing:
+            self._wishes.pop(uid, None)
         self._written.pop(uid, None)
         self._told.discard(uid)
 
@@ -68,39 +74,38 @@ class StatusWriter:
         """Write until cancelled. Raises httpx2.TransportError when the API cannot be reached: wishes stay for the next run."""
         while True:
             while self._wishes:
-                uid, wish = next(iter(self._wishes.items()))
-                await self._write(api, wish)
-                if self._wishes.get(uid) is wish:
-                    del self._wishes[uid]
+                await self._write_one(api)
                 await trio.sleep(_PAUSE)
             self._awake = trio.Event()
             await self._awake.wait()
 
-    async def _write(self, api: Kubernetes, wish: Wish) -> None:
+    async def _write_one(self, api: Kubernetes) -> None:
+        uid, wish = next(iter(self._wishes.items()))
+        self._writing = uid
+        try:
+            if await self._write(api, wish):
+                self._written[uid] = (wish.generation, wish.conditions)
+            del self._wishes[uid]
+        finally:
+            self._writing, later, self._next = "", self._next, None
+            if later is not None:
+                self.want(later)
+
+    async def _write(self, api: Kubernetes, wish: Wish) -> bool:
+        """Whether it is said now, or cannot be: not when the object was changed meanwhile, of which the watch brings a new wish."""
         conditions = updated(wish.found, wish.conditions, generation=wish.generation, now=self._clock())
         if conditions is None:
-            return
-        said = self._written.get(wish.uid)
-        self._written[wish.uid] = (wish.generation, wish.conditions)  # before: what comes of it may be seen before the answer
-        written = False
+            return True
         body = {"metadata": {"resourceVersion": wish.version, "uid": wish.uid}, "status": {"conditions": conditions}}
         try:
             await api.patch_status(wish.path, body)
-            written = True
         except KubernetesError as error:
-            written = error.status not in (404, 409)  # those were changed meanwhile: the watch says so, and a new wish comes of it
-            if written and wish.path not in self._told:
+            if error.status in (404, 409):
+                return False
+            if wish.path not in self._told:
                 self._told.add(wish.path)
                 _log.warning("kubernetes.status_not_written", object=wish.path, error=str(error))
-        finally:
-            if not written:
-                self._unsay(wish, said)
-
-    def _unsay(self, wish: Wish, before: tuple[int, tuple[Condition, ...]] | None) -> None:
-        if before is None:
-            self._written.pop(wish.uid, None)
-        else:
-            self._written[wish.uid] = before
+        return True
 
     def __repr__(self) -> str:
         return f"<StatusWriter wishes={len(self._wishes)} written={len(self._written)}>"
