@@ -81,6 +81,7 @@ class _Work:
         self.listening = previous.listening
         self.served = previous.served
         self._serve_again = False
+        self._ports: set[int] = set()
         self._previous = previous
         self.plans: Mapping[str, Plan] = previous.plans
         self.rendered = dict(previous.rendered)
@@ -108,7 +109,8 @@ class _Work:
         """Joins the listeners with what the services' addresses add, if either changed."""
         if not self._serve_again:
             return
-        old, self.served = self.served, served(self.listening, self.rendered.values(), self.setting.inputs)
+        old = self.served
+        self.served = served(self.listening, self.rendered.values(), self.setting.inputs, old, self._ports)
         self.gone |= {part_name(each) for each in old.listeners}
         self.update += named(self.served.listeners).values()
         self.problems_changed = self.problems_changed or old.problems != self.served.problems
@@ -145,7 +147,9 @@ class _Work:
             new = self.rendered[key] = naming.render(self.plans[key], self.setting.scope, self.setting.inputs)
         self.gone |= {part_name(host) for host in old.hosts}
         self.update += new.hosts
-        self._serve_again = self._serve_again or old.chains != new.chains
+        if old.chains != new.chains:
+            self._serve_again = True
+            self._ports |= {number for number, _ in {*old.chains} ^ {*new.chains}}
         self.problems_changed = self.problems_changed or old.problems != new.problems
         return old.references ^ new.references
 

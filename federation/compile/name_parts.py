@@ -23,7 +23,6 @@ from federation.compile.priorities import is_foreign
 from federation.compile.services import subject_of
 from federation.compile.status import Problem, warning
 from federation.compile.vip_chains import closed_to_all
-from federation.resources.node import Vips
 from federation.vips import Ranges, needs_address, written_addresses
 from gateway.snapshot import Name
 
@@ -69,7 +68,8 @@ def address_problems(service: Service, setting: Setting) -> Iterator[Problem]:
             "opened (Istio would take every connection to that port); write spec.addresses"
         )
         yield warning(subject, "spec.vips", "NoAddress", text)
-    ranges = _ranges(inputs.node.spec.vips)
+    vips = inputs.node.spec.vips
+    ranges = _ranges(vips.range, vips.range6)
     named = [("address", each) for each in service.addresses] + [("endpoint", each.address) for each in service.endpoints]
     for what, address in dict.fromkeys(named):
         if ranges.slots(address):
@@ -86,8 +86,8 @@ def address_problems(service: Service, setting: Setting) -> Iterator[Problem]:
 
 
 @lru_cache(maxsize=4)
-def _ranges(written: Vips) -> Ranges:
-    return Ranges.parse(written.range, written.range6)
+def _ranges(range4: str, range6: str) -> Ranges:
+    return Ranges.parse(range4, range6)
 
 
 def _addresses(service: Service, setting: Setting) -> tuple[str, ...]:

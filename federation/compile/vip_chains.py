@@ -11,6 +11,9 @@ from __future__ import annotations
 
 import ipaddress
 from dataclasses import dataclass
+from functools import lru_cache
+
+import msgspec
 
 from discovery.model import Port, Protocol, Resolution, Service
 from federation.compile.destinations import Reference
@@ -26,7 +29,7 @@ HTTP_CHAIN = "vip.http"
 
 @dataclass(frozen=True)
 class Chains:
-    """by_port: (port's number, chain), for listeners of that port."""
+    """by_port: (port's number, chain), for listeners of that port; the destinations of each are of one IP version."""
 
     by_port: tuple[tuple[int, FilterChain], ...] = ()
     references: frozenset[Reference] = frozenset()
@@ -53,7 +56,14 @@ def vip_chains(service: Service | None, holder: Bound | None, scope: Scope, inpu
             made.append((port.number, chain))
             references |= streams.references
             problems += streams.problems
-    return Chains(tuple(made), frozenset(references), tuple(dict.fromkeys(problems)))
+    by_port = [(number, each) for number, chain in made for each in _by_family(chain)]
+    return Chains(tuple(by_port), frozenset(references), tuple(dict.fromkeys(problems)))
+
+
+def _by_family(chain: FilterChain) -> list[FilterChain]:
+    """One chain for IPv4, one for IPv6: they are on different listeners."""
+    families = ([each for each in chain.destinations if (":" in each) is v6] for v6 in (False, True))
+    return [msgspec.structs.replace(chain, destinations=tuple(each)) for each in families if each]
 
 
 def _destinations(service: Service, inputs: Inputs) -> tuple[tuple[str, ...], tuple[str, ...]]:
@@ -65,19 +75,17 @@ def _destinations(service: Service, inputs: Inputs) -> tuple[tuple[str, ...], tu
     if written:
         found = tuple(sorted({_network(address) for address in written if address in local}))
         return found, found
+    vips = inputs.node.spec.vips
+    ranges = tuple(each for each in (_network(vips.range), _network(vips.range6)) if each in local)
+    families = {":" in network for network in ranges}
     given = inputs.assigned.addresses.get(service.hostname, ())
-    ranges = [network for network in (inputs.node.spec.vips.range, inputs.node.spec.vips.range6) if _same(network) in local]
-    versions = {ipaddress.ip_network(network).version for network in ranges}
-    single = tuple(_network(address) for address in given if ipaddress.ip_address(address).version in versions)
-    return single, tuple(_same(network) for network in ranges) if single else ()
+    single = tuple(f"{each}/{128 if ':' in each else 32}" for each in given if (":" in each) in families)
+    return single, ranges if single else ()
 
 
+@lru_cache(maxsize=1024)  # the ranges are asked for with every service
 def _network(address: str) -> str:
-    return str(ipaddress.ip_network(address, strict=False))
-
-
-def _same(network: str) -> str:
-    return _network(network) if network else ""
+    return str(ipaddress.ip_network(address, strict=False)) if address else ""
 
 
 def _relayed(

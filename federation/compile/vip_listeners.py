@@ -8,7 +8,7 @@ finds no chain is closed.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping, Set
 from dataclasses import dataclass, field
 
 import msgspec
@@ -16,6 +16,7 @@ import msgspec
 from federation.compile.hosts import Rendered
 from federation.compile.inputs import Inputs
 from federation.compile.listeners import Listening
+from federation.compile.scope import MESH
 from federation.compile.services import subject_of
 from federation.compile.status import Problem, left_out, warning
 from federation.compile.vip_chains import HTTP_CHAIN
@@ -24,70 +25,78 @@ from gateway.snapshot import FilterChain, Listener, ListenerKind
 EVERY_ADDRESS = {False: "0.0.0.0", True: "::"}
 
 
+Place = tuple[bool, int]
+"""Whether it is IPv6, and the port."""
+
+
 @dataclass(frozen=True)
 class Served:
-    """All listeners."""
+    """All listeners. chains, conflicts: what services' addresses add at each place, and what is wrong there."""
 
     listeners: tuple[Listener, ...] = ()
     problems: tuple[Problem, ...] = ()
+    chains: Mapping[Place, tuple[FilterChain, ...]] = field(default_factory=dict)
+    conflicts: Mapping[Place, tuple[Problem, ...]] = field(default_factory=dict)
 
 
-@dataclass
-class _Port:
-    """What one port and IP version has. at: (destination, server name) → the chain that has it."""
-
-    http: set[str] = field(default_factory=set)
-    relayed: list[FilterChain] = field(default_factory=list)
-    at: dict[tuple[str, str], str] = field(default_factory=dict)
-
-    def chains(self) -> tuple[FilterChain, ...]:
-        found = sorted(self.relayed, key=lambda chain: chain.name)
-        if self.http:
-            found.append(FilterChain(HTTP_CHAIN, "mesh", destinations=tuple(sorted(self.http))))
-        return tuple(found)
-
-
-def served(ports: Listening, rendered: Iterable[Rendered], inputs: Inputs) -> Served:
-    """Raises nothing. The same for every order of `rendered`."""
-    problems: list[Problem] = []
-    gathered: dict[tuple[bool, int], _Port] = {}
-    chains = sorted((pair for each in rendered for pair in each.chains), key=lambda pair: (pair[1].name, pair[0]))
-    for number, chain in chains:
-        for v6 in (False, True):
-            destinations = tuple(each for each in chain.destinations if (":" in each) is v6)
-            if destinations:
-                port = gathered.setdefault((v6, number), _Port())
-                problems += _add(port, number, msgspec.structs.replace(chain, destinations=destinations), inputs)
+def served(
+    ports: Listening, rendered: Iterable[Rendered], inputs: Inputs, before: Served | None = None, only: Set[int] = frozenset()
+) -> Served:
+    """Raises nothing. The same for every order of `rendered`. before: what it came to when all other ports than `only` were as now."""
+    gathered: dict[Place, list[FilterChain]] = {}
+    for each in rendered:
+        for number, chain in each.chains:
+            if before is None or number in only:
+                gathered.setdefault((":" in chain.destinations[0], number), []).append(chain)
+    known = before or Served()
+    chains = {place: found for place, found in known.chains.items() if place[1] not in only}
+    conflicts = {place: found for place, found in known.conflicts.items() if place[1] not in only}
+    for place, several in gathered.items():
+        chains[place], conflicts[place] = _joined(place[1], several, inputs)
+    problems = [each for place in sorted(conflicts) for each in conflicts[place]]
     listeners = {each.key: each for each in ports.listeners}
-    for (v6, number), port in sorted(gathered.items(), key=lambda item: item[0]):
-        own = Listener(EVERY_ADDRESS[v6], number, ListenerKind.MESH)
+    for place in sorted(chains):
+        own = Listener(EVERY_ADDRESS[place[0]], place[1], ListenerKind.MESH)
         there = listeners.get(own.key, own)
         if there.kind in (ListenerKind.MESH, ListenerKind.GATEWAY) and not there.proxy_protocol:
-            listeners[own.key] = msgspec.structs.replace(there, chains=(*there.chains, *port.chains()))
+            listeners[own.key] = msgspec.structs.replace(there, chains=(*there.chains, *chains[place]))
         else:
             problems.append(_conflict(there, inputs))
-    return Served(tuple(listeners.values()), tuple(dict.fromkeys(problems)))
+    return Served(tuple(listeners.values()), tuple(dict.fromkeys(problems)), chains, conflicts)
 
 
-def _add(port: _Port, number: int, chain: FilterChain, inputs: Inputs) -> list[Problem]:
-    """Puts a chain on a port, without destinations that another service has there."""
-    if chain.table:
-        port.http |= set(chain.destinations)
-        return []
-    problems, free = [], []
-    for destination in chain.destinations:
-        first = [port.at.setdefault((destination, name), chain.name) for name in chain.server_names or ("",)]
-        if set(first) == {chain.name}:
-            free.append(destination)
+def _joined(number: int, several: list[FilterChain], inputs: Inputs) -> tuple[tuple[FilterChain, ...], tuple[Problem, ...]]:
+    """The chains of one place, each for destinations that no other has there; the first by name goes first."""
+    http: set[str] = set()
+    found: list[FilterChain] = []
+    problems: list[Problem] = []
+    at: dict[tuple[str, str], str] = {}
+    for chain in sorted(several, key=lambda each: each.name):
+        if chain.table:
+            http.update(chain.destinations)
             continue
-        text = (
-            f"port {number} of {destination} belongs to {_service(first[0])} already, so {_service(chain.name)} is not served there; "
-            "give each an address of its own in spec.addresses, or none and it gets one"
-        )
-        problems.append(warning(subject_of(inputs.node), "spec.vips", "AddressConflict", text))
-    if free:
-        port.relayed.append(msgspec.structs.replace(chain, destinations=tuple(free)))
-    return problems
+        free = []
+        for destination in chain.destinations:
+            first = [at.setdefault((destination, name), chain.name) for name in chain.server_names or ("",)]
+            taken = next((name for name in first if name != chain.name), None)
+            if taken is None:
+                free.append(destination)
+            else:
+                problems.append(_taken(number, destination, taken, chain.name, inputs))
+        if free:
+            whole = len(free) == len(chain.destinations)
+            found.append(chain if whole else msgspec.structs.replace(chain, destinations=tuple(free)))
+    if http:
+        found.append(FilterChain(HTTP_CHAIN, MESH, destinations=tuple(sorted(http))))
+    return tuple(found), tuple(problems)
+
+
+def _taken(number: int, destination: str, first: str, second: str, inputs: Inputs) -> Problem:
+    text = (
+        f"port {number} of {destination} belongs to {_service(first)} already, so {_service(second)} is not served there; "
+        "give each an address of its own in spec.addresses, or none and it gets one"
+    )
+    return warning(subject_of(inputs.node), "spec.vips", "AddressConflict", text)
 
 
 def _service(chain: str) -> str:
