@@ -130,6 +130,7 @@ class Statistics(msgspec.Struct, frozen=True):
     draining: bool = False
     tcp: tuple[TcpSeries, ...] = ()
     routes: tuple[tuple[tuple[str, str], int], ...] = ()  # (statPrefix, "2xx") → requests
+    dns: tuple[tuple[str, int], ...] = ()  # how a question was answered → questions (native/nameserver)
 
 
 class Engine(Protocol):

@@ -80,6 +80,7 @@ def merge(readings: Iterable[Statistics]) -> Statistics:
         draining=bool(all_of) and any(r.draining for r in all_of),
         routes=tuple(_sum(r.routes for r in all_of).items()),
         tcp=_fold((s for r in all_of for s in r.tcp), lambda s: s.labels, _add_tcp),
+        dns=tuple(_sum(r.dns for r in all_of).items()),
     )
 
 

@@ -212,6 +212,9 @@ def _gateway(reading: Reading) -> Iterator[Metric]:
         ["reason"],
         [([r], n) for r, n in statistics.refused],
     )
+    yield _counter(
+        "fedgate_dns", "The nameserver's questions by how they were answered.", ["result"], [([r], n) for r, n in statistics.dns]
+    )
     yield _gauge(
         "fedgate_worker_up", "1 while the worker process runs.", ["worker"], [([str(w.worker)], w.up) for w in reading.workers]
     )

@@ -297,6 +297,7 @@ class NativeEngine:
             refused=tuple(sorted(refused.items())),
             draining=self.runtime.draining,
             tcp=tuple(self._observer.tcp.statistics()),
+            dns=self.nameserver.statistics(),
         )
 
     def __repr__(self) -> str:

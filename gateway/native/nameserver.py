@@ -109,6 +109,11 @@ class Nameserver:
                 self.kept.clear()
             yield
 
+    def statistics(self) -> tuple[tuple[str, int], ...]:
+        """How questions were answered, and what upstreams were asked."""
+        asked = {"upstream-asked": self.forwarder.asked, "upstream-failed": self.forwarder.failed}
+        return tuple(sorted((self.counts + Counter(asked)).items()))
+
     def tick(self, now: float) -> None:
         """Let go of answers that may have become wrong. Every 50 ms or so, between turns."""
         self.kept.tick(now)

@@ -99,3 +99,7 @@ def test_what_the_snapshot_no_longer_has_is_forgotten_in_the_base():
     merged = totals.merged()
     assert [each.id for each in merged.endpoints] == ["new"]
     assert [each.backend for each in merged.backends] == ["b"]
+
+
+def test_questions_to_the_nameserver_are_summed():
+    assert dict(merge([reading(dns=(("kept", 3), ("made", 1))), reading(dns=(("kept", 4),))]).dns) == {"kept": 7, "made": 1}

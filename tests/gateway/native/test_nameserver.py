@@ -168,3 +168,11 @@ async def test_the_cache_is_bounded_and_keeps_what_is_asked_for(monkeypatch):
             await server.texts("reviews.shop")
         assert len(server.nameserver.kept) <= 41
         assert server.nameserver.counts["kept"] == 99
+
+
+async def test_questions_are_counted_by_how_they_were_answered():
+    async with nameserving(REVIEWS) as server:
+        for name in ("reviews.shop", "reviews.shop", "www.example.com"):
+            await server.ask(name)
+        assert server.engine.statistics().dns == (("kept", 1), ("made", 1), ("refused", 1))
+        assert repr(server.nameserver).startswith("<Nameserver <Names 1 names 4 spellings> <Forwarder () 0 kept 0 under way>")
