@@ -83,15 +83,20 @@ async def make(
     return await sliced(compiling(inputs, setup.described, previous.snapshot if previous else None))
 
 
-def changed_backends(previous: Compiled | None, made: Compiled) -> set[str]:
-    """Names of the backends whose hostnames were made again, those that are gone included. previous: what `made` was made from."""
+def changed_backends(previous: Compiled | None, made: Compiled) -> Generator[None, None, set[str]]:
+    """Names of the backends whose hostnames were made again, those that are gone included. previous: what `made` was made from. In
+    steps."""
     old = previous.hosts if previous else {}
     if previous is not None and made.remade is not None:
         hostnames: Collection[str] = made.remade
     else:
         hostnames = {host for host, parts in made.hosts.items() if old.get(host) is not parts} | (old.keys() - made.hosts.keys())
-    every = [part for host in hostnames for hosts in (old, made.hosts) if host in hosts for part in hosts[host].parts]
-    return {part.name for part in every if isinstance(part, Backend)}
+    found: set[str] = set()
+    for host in hostnames:
+        every = [part for hosts in (old, made.hosts) if host in hosts for part in hosts[host].parts]
+        found.update(part.name for part in every if isinstance(part, Backend))
+        yield
+    return found
 
 
 def with_verdicts(

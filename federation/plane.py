@@ -345,7 +345,7 @@ class Plane:
             self._made_from = setup
         made = self.compiled
         assert made is not None
-        backends = changed_backends(previous, made) if made is not previous else set()
+        backends = await sliced(changed_backends(previous, made)) if made is not previous else set()
         backends |= {name for name in before.keys() | self._checks.keys() if before.get(name) is not self._checks.get(name)}
         verdicts = await sliced(
             with_verdicts(

@@ -52,7 +52,11 @@ def recompiling(previous: Compiled, inputs: Inputs, touched: Iterable[str]) -> S
         yield
     work.serve()
     yield
-    remove = work.gone - {part_name(part) for part in work.update}
+    there: set[str] = set()
+    for part in work.update:
+        there.add(part_name(part))
+        yield
+    remove = work.gone - there
     snapshot = yield from assembled(work.update, previous.snapshot.changed((), remove) if remove else previous.snapshot)
     made = replace(
         previous,
