@@ -10,6 +10,7 @@ would deny them too); SERVFAIL as long as not every source has said what it know
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable, Mapping, Sequence
 
 import msgspec
@@ -101,8 +102,7 @@ class Answers:
     def _soa(self, query: Query, zone: bytes | None) -> bytes:
         """A name outside our zones is a zone of its own: no other server is asked for it."""
         zone = query.name if zone is None else zone
-        ttl = min(self._names.dns.ttl, NEGATIVE_TTL)
-        return record(SOA, ttl, soa_data(zone, _SERIAL, ttl), pointer(query, zone))
+        return pointer(query, zone) + _soa_without_owner(zone, min(self._names.dns.ttl, NEGATIVE_TTL))
 
     def _ttl(self, name: Name) -> int:
         return self._names.dns.ttl if name.ttl < 0 else name.ttl
@@ -172,6 +172,11 @@ class Answers:
         if query.kind not in (PTR, ANY):
             return self._none(query, None, None)
         return Answer(answers=[record(PTR, self._ttl(name), encode_name(name.name)) for name in owners[:_MOST_RECORDS]])
+
+
+@functools.lru_cache(maxsize=1024)
+def _soa_without_owner(zone: bytes, ttl: int) -> bytes:
+    return record(SOA, ttl, soa_data(zone, _SERIAL, ttl), b"")
 
 
 def _offers(port: tuple[str, str, int], name: str, protocol: str) -> bool:

@@ -118,15 +118,12 @@ class Names:
         owners = self._owners.get(name)
         if owners is not None:
             return Found(_first(owners), name)
-        labels: tuple[str, ...] = ()
         host = name
-        for _ in range(2):
-            if len(host) <= 1:
-                break
-            labels, host = (*labels, first_label(host)), parent(host)
+        for count in (1, 2):
+            host = parent(host)
             owners = self._owners.get(host)
             if owners is not None and (below := _first(owners)) and not below.addresses and below.backends:
-                return Found(below, host, labels)
+                return Found(below, host, (first_label(name), first_label(parent(name)))[:count])
         suffix = name
         while self._wild and len(suffix) > 1:
             suffix = parent(suffix)
