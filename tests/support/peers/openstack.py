@@ -1,9 +1,9 @@
 """A real OpenStack in miniature: Keystone, Glance, Placement, Nova with its fake driver, Neutron, Octavia with drivers that do nothing,
 Designate with BIND; MariaDB and RabbitMQ under them. Each service is a process (or two) on one loopback address.
 
-    with running_openstack(folder) as cloud:            # some 40 s
-        cloud.balancer("reviews", members=["10.0.0.1"])
-        cloud.sdk.load_balancer…                        # openstacksdk, as the project's administrator
+    with running_openstack() as cloud:                         # some 40 s
+        cloud.balancer("reviews", members=[("10.0.0.1", 80)])
+        cloud.sdk.load_balancer…                               # openstacksdk, as the project's administrator
         cloud.service("keystone").kill()
 
 The databases' tables are made once and kept with the environment (python_peers.prepared): that alone takes minutes.
@@ -35,7 +35,7 @@ COMMANDS = {
     "bind9": ("named", "rndc"),
 }
 PATIENCE_S = 180  # for the whole to be up, on two cores that others use too
-PREPARATION = "2"  # to be changed when what _prepare makes changes
+PREPARATION = "4"  # to be changed when what _prepare makes changes
 
 
 def missing():
@@ -220,6 +220,10 @@ def _prepare(environment, made):
         with running(mariadb):
             _sql(settings, "".join(f"CREATE DATABASE {name} CHARACTER SET utf8mb4;" for name in parts.DATABASES))
             _tables(settings)
+            keystone = _wsgi(settings, "keystone")
+            with running(keystone):
+                _point(settings, "keystone")
+                _register(OpenStack(settings))
             _sql(settings, "SET GLOBAL innodb_fast_shutdown = 0; SHUTDOWN;")
             mariadb.process.wait(60)
         shutil.copytree(data, made / "mysql")
@@ -230,6 +234,11 @@ def _prepare(environment, made):
 def _ca(settings, made):
     subject = ["-subj", "/CN=live", "-days", "3650", "-nodes"]
     _run(settings, "openssl", "req", "-x509", "-newkey", "rsa:2048", "-keyout", made / "ca.key", "-out", made / "ca.pem", *subject)
+
+
+def _nowhere(name):
+    """What stands for a service's address in what is prepared."""
+    return f"http://{name}.invalid{parts.PATHS.get(name, '')}"
 
 
 def _tables(settings):
@@ -244,7 +253,7 @@ def _tables(settings):
     _run(settings, *keystone, "fernet_setup", *account)
     _run(settings, *keystone, "credential_setup", *account)
     _run(settings, *keystone, "bootstrap", "--bootstrap-password", parts.PASSWORD, "--bootstrap-region-id", parts.REGION,
-         "--bootstrap-public-url", "http://keystone/v3", "--bootstrap-internal-url", "http://keystone/v3")  # fmt: skip
+         "--bootstrap-public-url", _nowhere("keystone"), "--bootstrap-internal-url", _nowhere("keystone"))  # fmt: skip
     _run(settings, bin_ / "glance-manage", *at("glance"), "db_sync")
     _run(settings, bin_ / "placement-manage", *at("placement"), "db", "sync")
     nova = [bin_ / "nova-manage", *at("nova")]
@@ -332,6 +341,20 @@ class OpenStack:
         )
         return self.sdk.compute.wait_for_server(made, wait=60, interval=0.2)
 
+    def say_member(self, member, status):
+        """What a health monitor would say of a member: there is none whose heartbeats could be forged."""
+        _sql(self.settings, f"UPDATE octavia.member SET operating_status = '{status}' WHERE id = '{member}';")
+
+    def zone(self, name):
+        """A zone that the nameserver answers for."""
+        dns = self.sdk.dns
+        made = dns.create_zone(name=name, email="hostmaster@example.com")
+        wait_until(lambda: dns.get_zone(made.id).status == "ACTIVE", f"zone {name} is ACTIVE", within=60)
+        return made.id
+
+    def record(self, zone, name, kind, records):
+        return self.sdk.dns.create_recordset(self.sdk.dns.find_zone(zone), name=name, type=kind, records=records)
+
     def dig(self, name, kind="A"):
         """What the nameserver answers, sorted."""
         where = [f"@{self.settings.address}", "-p", str(self.settings.ports["named"])]
@@ -368,12 +391,11 @@ def _started(cloud):
         for program in below:
             program.wait_ready()
         _point(settings)
-        for program in (*apis, *daemons):
+        for program in (*apis, *daemons):  # Keystone is the first: those that ask it at once ask again
             program.start()
-        cloud.service("keystone").wait_ready()
-        _register(cloud)
         for program in apis:
             program.wait_ready()
+        cloud.sdk = cloud.connect()
         _furnish(cloud)
         yield cloud
     finally:
@@ -381,21 +403,25 @@ def _started(cloud):
             program.kill()
 
 
-def _point(settings):
+def _point(settings, *names):
     """What stands in the prepared databases and is of this run: addresses."""
-    cell0, cell1 = parts.database(settings, "nova_cell0"), parts.database(settings, "nova")
-    _sql(
-        settings,
-        f"UPDATE keystone.endpoint SET url = '{parts.url(settings, 'keystone')}/v3';"
-        f"UPDATE nova_api.cell_mappings SET database_connection = '{cell0}', transport_url = 'none:///' WHERE id = 1;"
-        f"UPDATE nova_api.cell_mappings SET database_connection = '{cell1}', transport_url = '{parts.transport(settings)}' WHERE id = 2;",
-    )
+    text = ""
+    for name in names or parts.TYPES:
+        url = parts.url(settings, name) + parts.PATHS.get(name, "")
+        text += f"UPDATE keystone.endpoint e JOIN keystone.service s ON e.service_id = s.id SET e.url = '{url}'"
+        text += f" WHERE s.type = '{parts.TYPES[name]}';"
+    cells = {1: ("nova_cell0", "none:///"), 2: ("nova", parts.transport(settings))}
+    for number, (name, transport) in cells.items():
+        values = f"database_connection = '{parts.database(settings, name)}', transport_url = '{transport}'"
+        text += f"UPDATE nova_api.cell_mappings SET {values} WHERE id = {number};"
+    _sql(settings, text)
 
 
 def _register(cloud):
     """Users, services and endpoints in Keystone, and the project `shop`."""
     admin = cloud.connect("admin").identity
     role = admin.find_role("admin").id
+    trusted = admin.find_role("service").id  # whose tokens may come beside a user's
     me = admin.find_user("admin").id
     project = admin.create_project(name="service", domain_id="default").id
     shop = admin.create_project(name="shop", domain_id="default").id
@@ -404,12 +430,11 @@ def _register(cloud):
         if name == "keystone":
             continue
         user = admin.create_user(name=name, password=parts.PASSWORD, domain_id="default").id
-        admin.assign_project_role_to_user(project, user, role)
+        for each in (role, trusted):
+            admin.assign_project_role_to_user(project, user, each)
         made = admin.create_service(name=name, type=kind).id
-        url = parts.url(cloud.settings, name) + parts.PATHS.get(name, "")
         for interface in ("public", "internal"):
-            admin.create_endpoint(service_id=made, region_id=parts.REGION, interface=interface, url=url)
-    cloud.sdk = cloud.connect()
+            admin.create_endpoint(service_id=made, region_id=parts.REGION, interface=interface, url=_nowhere(name))
 
 
 def _furnish(cloud):
@@ -418,7 +443,7 @@ def _furnish(cloud):
     cloud.network = sdk.network.create_network(name="private").id
     cloud.subnet = sdk.network.create_subnet(network_id=cloud.network, ip_version=4, cidr="10.24.0.0/16", enable_dhcp=False).id
     sdk.image.create_image(name="tiny", disk_format="raw", container_format="bare", data=b"0" * 512)
-    sdk.compute.create_flavor(name="tiny", flavorid="1", ram=64, vcpus=1, disk=0)
+    sdk.compute.create_flavor(name="tiny", id="1", ram=64, vcpus=1, disk=0)
     pool = settings.folder / "designate" / "pools.yaml"
     pool.write_text(json.dumps(parts.pools(settings)))
     config = ["--config-file", settings.folder / "designate" / "designate.conf"]

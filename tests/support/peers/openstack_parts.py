@@ -139,8 +139,7 @@ def _common(settings, name):
         "DEFAULT": main,
         "database": {"connection": database(settings, name)},
         "oslo_concurrency": {"lock_path": state / "locks"},
-        "keystone_authtoken": _credentials(settings, name)
-        | {"www_authenticate_uri": url(settings, "keystone"), "service_token_roles_required": True},
+        "keystone_authtoken": _credentials(settings, name) | {"www_authenticate_uri": url(settings, "keystone")},
         "oslo_messaging_notifications": {"driver": "noop"},
         "cache": {"enabled": False},
     }
@@ -264,7 +263,6 @@ def _octavia(settings):
         "cert_generator": "local_cert_generator",
         "ca_certificate": folder / "ca.pem",
         "ca_private_key": folder / "ca.key",
-        "ca_private_key_passphrase": "",
     }
     made["networking"] = {"port_detach_timeout": 5}
     made["oslo_policy"] = {"enforce_scope": False, "enforce_new_defaults": False, "policy_file": folder / "policy.yaml"}
