@@ -8,6 +8,7 @@ follows ready.
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
+from typing import Any
 
 import msgspec
 
@@ -53,9 +54,10 @@ def slice_endpoints(
     served = tuple(pair for pair in offered if pair[1])
     cluster = (found.metadata.labels or _NO_LABELS).get(SOURCE_CLUSTER, "")
     made = []
+    alike: dict[Any, Any] = {}  # equal labels and localities are one object: Pods of a service mostly differ in neither
     for each in found.endpoints or ():
         if each.addresses:  # the others are the same Pod's: consumers use the first (EndpointSlice's own words)
-            made.append(_endpoint(each, served, found.metadata.namespace, around, ready=ready, cluster=cluster))
+            made.append(_endpoint(each, served, found.metadata.namespace, around, ready=ready, cluster=cluster, alike=alike))
     return tuple(made)
 
 
@@ -67,17 +69,20 @@ def _endpoint(
     *,
     ready: bool,
     cluster: str,
+    alike: dict[Any, Any],
 ) -> Endpoint:
     pod = around.pods.get(pod_key(found.target_ref, namespace)) if found.target_ref else None
     labels = (pod.metadata.labels if pod else None) or _NO_LABELS
     here = around.here
+    sorted_labels = tuple(sorted(pair for pair in labels.items() if pair[0] not in _BOOKKEEPING))
+    locality = labelled_locality(labels) or _where(found, around)
     return Endpoint(
         address=(found.addresses or ("",))[0],
         ports=ports,
-        labels=tuple(sorted(pair for pair in labels.items() if pair[0] not in _BOOKKEEPING)),
+        labels=alike.setdefault(sorted_labels, sorted_labels),
         cluster=cluster or here.cluster,
         network=labels.get(_NETWORK) or here.network,
-        locality=labelled_locality(labels) or _where(found, around),
+        locality=alike.setdefault(locality, locality),
         health=Health.HEALTHY if ready else health(found.conditions),
         identity=f"{pod.metadata.namespace}/{pod.spec.service_account_name}" if pod and pod.spec.service_account_name else "",
     )

@@ -1,6 +1,7 @@
 """Kubernetes' objects, the fields that a gateway reads and no others: a hundred thousand of them are kept. Pure.
 
-Go prints an empty list or mapping as `null` or leaves it out; both are None here.
+Leaves are kept out of the garbage collector (`gc=False`): they refer to nothing that could refer back. Go prints an empty list or
+mapping as `null` or leaves it out; both are None here.
 """
 
 from __future__ import annotations
@@ -26,7 +27,7 @@ class Object(msgspec.Struct, frozen=True, rename="camel"):
         return f"{self.namespace}/{self.name}" if self.namespace else self.name
 
 
-class ServicePort(msgspec.Struct, frozen=True, rename="camel"):
+class ServicePort(msgspec.Struct, frozen=True, gc=False, rename="camel"):
     port: int
     name: str = ""
     protocol: str = "TCP"
@@ -46,7 +47,7 @@ class ServiceSpec(msgspec.Struct, frozen=True, rename="camel"):
     ip_families: tuple[str, ...] | None = None
 
 
-class Ingress(msgspec.Struct, frozen=True):
+class Ingress(msgspec.Struct, frozen=True, gc=False):
     """An address of a cloud's load balancer."""
 
     ip: str = ""
@@ -67,7 +68,7 @@ class Service(msgspec.Struct, frozen=True):
     status: ServiceStatus = ServiceStatus()
 
 
-class Conditions(msgspec.Struct, frozen=True):
+class Conditions(msgspec.Struct, frozen=True, gc=False):
     """None: not known."""
 
     ready: bool | None = None
@@ -75,7 +76,7 @@ class Conditions(msgspec.Struct, frozen=True):
     terminating: bool | None = None
 
 
-class Target(msgspec.Struct, frozen=True):
+class Target(msgspec.Struct, frozen=True, gc=False):
     kind: str = ""
     name: str = ""
     namespace: str = ""
@@ -92,7 +93,7 @@ class SliceEndpoint(msgspec.Struct, frozen=True, rename="camel"):
     topology: dict[str, str] | None = None
 
 
-class SlicePort(msgspec.Struct, frozen=True, rename="camel"):
+class SlicePort(msgspec.Struct, frozen=True, gc=False, rename="camel"):
     """port None: every port, each on its own number."""
 
     name: str | None = None
@@ -110,7 +111,7 @@ class EndpointSlice(msgspec.Struct, frozen=True, rename="camel"):
     ports: tuple[SlicePort, ...] | None = None
 
 
-class PodSpec(msgspec.Struct, frozen=True, rename="camel"):
+class PodSpec(msgspec.Struct, frozen=True, gc=False, rename="camel"):
     service_account_name: str = ""
     node_name: str = ""
 
@@ -120,12 +121,12 @@ class Pod(msgspec.Struct, frozen=True):
     spec: PodSpec = PodSpec()
 
 
-class NodeAddress(msgspec.Struct, frozen=True):
+class NodeAddress(msgspec.Struct, frozen=True, gc=False):
     type: str
     address: str
 
 
-class NodeCondition(msgspec.Struct, frozen=True):
+class NodeCondition(msgspec.Struct, frozen=True, gc=False):
     """Without its heartbeat's time, so that a node is equal to itself five minutes later."""
 
     type: str

@@ -41,7 +41,8 @@ class View:
         self._foreign_of: dict[
             str, set[str]
         ] = {}  # service key → keys of slices that another implementation made of the cluster set
-        self._uses: dict[str, set[str]] = {}  # "pod NS/NAME", "node NAME" → slice keys
+        self._of_pod: dict[str, tuple[str, ...]] = {}  # Pod → slice keys; a tuple, for it is mostly one of a hundred thousand
+        self._of_node: dict[str, set[str]] = {}  # Node → slice keys
         self._named: dict[str, set[str]] = {}  # DNS name → keys of the Services that need it
         self._made: dict[str, tuple[Endpoint, ...]] = {}  # slice key → its endpoints
 
@@ -73,8 +74,7 @@ class View:
             for index, owner in self._owned_by(found):
                 _put(index, owner, key, add=add)
                 self._touch(owner)
-            for use in _pointed_at(found):
-                _put(self._uses, use, key, add=add)
+            self._point(key, found, add=add)
         if after is None:
             self._slices.pop(key, None)
         else:
@@ -85,11 +85,11 @@ class View:
         endpoint that loses its labels would only leave its subset."""
         _store(self._pods, key, after)
         if after is not None:
-            self._used(f"pod {key}")
+            self._used(self._of_pod.get(key, ()))
 
     def take_node(self, key: str, before: kube.Node | None, after: kube.Node | None) -> None:
         _store(self._nodes, key, after)
-        self._used(f"node {key}")
+        self._used(self._of_node.get(key, ()))
         if self._reach is Reach.NODE:
             for each, found in self.services.items():
                 if any(port.node_port for port in found.spec.ports or ()):
@@ -195,8 +195,18 @@ class View:
         pairs = ((self._slices_of, kube.SERVICE_NAME), (self._foreign_of, kube.MULTICLUSTER_SERVICE_NAME))
         return [(index, f"{found.metadata.namespace}/{labels[label]}") for index, label in pairs if labels.get(label)]
 
-    def _used(self, use: str) -> None:
-        for key in self._uses.get(use, ()):
+    def _point(self, key: str, found: kube.EndpointSlice, *, add: bool) -> None:
+        """Note what this slice's endpoints are and where they run, or that they are no more."""
+        for each in found.endpoints or ():
+            if pod := pod_key(each.target_ref, found.metadata.namespace):
+                others = tuple(other for other in self._of_pod.pop(pod, ()) if other != key)
+                if others or add:
+                    self._of_pod[pod] = (*others, key) if add else others
+            if node := node_of(each):
+                _put(self._of_node, node, key, add=add)
+
+    def _used(self, slices: Iterable[str]) -> None:
+        for key in slices:
             self._made.pop(key, None)
             for _, owner in self._owned_by(self._slices[key]):
                 self._touch(owner)
@@ -211,14 +221,6 @@ class View:
 
     def __repr__(self) -> str:
         return f"<View services={len(self.services)} slices={len(self._slices)} pods={len(self._pods)} stale={len(self.stale)}>"
-
-
-def _pointed_at(found: kube.EndpointSlice) -> Iterable[str]:
-    for each in found.endpoints or ():
-        if pod := pod_key(each.target_ref, found.metadata.namespace):
-            yield f"pod {pod}"
-        if node := node_of(each):
-            yield f"node {node}"
 
 
 def _store(store: dict[str, T], key: str, item: T | None) -> None:
