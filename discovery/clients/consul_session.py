@@ -26,6 +26,7 @@ CONNECT_WITHIN = 5.0  # seconds: an agent is near; a farther one is still a seco
 ANSWER_WITHIN = 10.0  # a server holds a request up to 7 s while it waits for a leader (Consul's rpc_hold_timeout), then says so
 LEASE_WITHIN = 30.0  # for a free connection of the pool: our own limits keep far below it, so that this is a fault of ours
 MOST_BYTES = 64 << 20  # of an answer: 100,000 instances of one service are 70 MB, and nobody runs those
+_RETIRED = 4  # pools with former certificates: these change once an hour at most, and a blocking query ends in minutes
 # A host that went away without a word is noticed after 25 s, not when the blocking query would have ended.
 _KEEPALIVE = [
     (socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1),
@@ -107,17 +108,17 @@ class Session:
         url = urllib.parse.quote(path, safe="/:")
         try:
             with trio.fail_after(within + CONNECT_WITHIN + LEASE_WITHIN):
-                async with self._connected().stream(
+                async with (await self._connected()).stream(
                     method, url, params=[*params, *self.to.scope], content=body, headers=headers, timeout=timeout
                 ) as answer:
-                    text = await self._read(answer, what)
+                    found = await self._read(answer, what)
         except (httpx2.HTTPError, httpx2.StreamError, OSError, trio.TooSlowError) as error:
             raise Unreachable(f"{self.to.address}: {what}: {_words(error)}; check that the Consul agent runs and answers") from None
         if answer.status_code >= 400 and answer.status_code not in (404, 409):
-            raise Refused(answer.status_code, _refusal(self.to.address, what, answer.status_code, text))
-        return Response(answer.status_code, answer.headers, text)
+            raise Refused(answer.status_code, _refusal(self.to.address, what, answer.status_code, found))
+        return Response(answer.status_code, answer.headers, found)
 
-    async def _read(self, answer: httpx2.Response, what: str) -> str:
+    async def _read(self, answer: httpx2.Response, what: str) -> bytes:
         parts, size = [], 0
         with trio.CancelScope() as scope:
             async for part in answer.aiter_bytes():
@@ -127,16 +128,18 @@ class Session:
                 parts.append(part)
         if size > MOST_BYTES:
             raise Refused(0, f"{self.to.address}: {what}: the answer is larger than {MOST_BYTES >> 20} MiB; narrow what is read")
-        return b"".join(parts).decode("utf-8", "replace")
+        return b"".join(parts)
 
-    def _connected(self) -> httpx2.AsyncClient:
+    async def _connected(self) -> httpx2.AsyncClient:
         tls = tuple(_signature(path) for path in (self.to.ca_file, self.to.cert_file, self.to.key_file))
         if self._client is None or tls != self._tls:
             made = self._connect()
             if self._client is not None:
-                self._retired.append(self._client)  # requests may be under way on it
-                self._retired = self._retired[-4:]  # certificates change once an hour at most; a blocking query ends in minutes
+                self._retired.append(self._client)  # queries may be under way on it
             self._client, self._tls = made, tls
+            while len(self._retired) > _RETIRED:
+                await self._retired.pop(0).aclose()
+            return made
         return self._client
 
     def _connect(self) -> httpx2.AsyncClient:
@@ -155,7 +158,9 @@ class Session:
         transport = httpx2.AsyncHTTPTransport(
             verify=verify, trust_env=False, limits=self._limits, uds=path, socket_options=None if path else _KEEPALIVE
         )
-        return httpx2.AsyncClient(transport=transport, base_url=address, trust_env=False, headers={"User-Agent": "fedgate"})
+        # Consul would compress each answer, which takes longer than to send it to an agent that is near.
+        headers = {"User-Agent": "fedgate", "Accept-Encoding": "identity"}
+        return httpx2.AsyncClient(transport=transport, base_url=address, trust_env=False, headers=headers)
 
     def __repr__(self) -> str:
         return f"<Session {self.to.address}>"
@@ -201,7 +206,7 @@ class Http(HTTPClient):  # type: ignore[misc]  # py-consul has no types
         if response.headers.get("X-Consul-Results-Filtered-By-ACLs") == "true" and not (
             found[1] if isinstance(found, tuple) else found
         ):
-            raise Refused(403, _refusal(self._session.to.address, f"GET {path}", 403, "all of it is hidden from this token"))
+            raise Refused(403, _refusal(self._session.to.address, f"GET {path}", 403, b"all of it is hidden from this token"))
         return found
 
     async def _send(self, method: str, callback: Callback, path: str, params: Params, data: str | bytes) -> Any:
@@ -257,10 +262,10 @@ def _signature(path: str) -> tuple[int, int, int] | None:
     return (found.st_ino, found.st_size, found.st_mtime_ns) if found else None
 
 
-def _refusal(address: str, what: str, status: int, text: str) -> str:
+def _refusal(address: str, what: str, status: int, body: bytes) -> str:
     remedy = {
         401: "turn ACLs on in Consul, or take the token out",
         403: "give the token the rights for it (service:read, node:read, key:read; to publish also the writes)",
         429: "raise Consul's limits (http_max_conns_per_client), or follow fewer services",
     }.get(status, "look into Consul's own log" if status >= 500 else "this is a bug, please report it")
-    return f"{address}: {what}: Consul answered {status}: {' '.join(text.split())[:200]}; {remedy}"
+    return f"{address}: {what}: Consul answered {status}: {' '.join(body[:800].decode('utf-8', 'replace').split())[:200]}; {remedy}"

@@ -27,7 +27,7 @@ FAILED_FOR = 1.0  # seconds until a swept service that could not be read is read
 _BURST, _RATE = 20.0, 10.0
 
 Instances = Answer[Sequence[Mapping[str, Any]]]
-_Checks = dict[tuple[str, str], tuple[str, object]]
+_Checks = dict[tuple[str, str], tuple[str, str]]
 
 
 class Pace:
@@ -167,10 +167,7 @@ class Asking:
             while self._swept:
                 answer = await self._client.checks(index)
                 index = answer.index
-                now = {
-                    (str(each.get("Node")), str(each.get("CheckID"))): (str(each.get("ServiceName") or ""), each.get("Status"))
-                    for each in answer.data
-                }
+                now = {(check.node, check.check_id): (check.service_name, check.status) for check in answer.data}
                 self._urge(known if known is not None else now, now)
                 known = now
                 await pace.wait()

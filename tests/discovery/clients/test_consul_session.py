@@ -30,6 +30,7 @@ async def test_every_request_says_where_it_is_meant_for(consul):
     await asked_of(consul, connection)
     assert consul.requests[0].params == {"dc": "dc2", "ns": "shop", "partition": "p1"}
     assert "x-consul-token" not in consul.requests[0].headers
+    assert consul.requests[0].headers["accept-encoding"] == "identity"
 
 
 async def test_the_token_is_read_anew_when_its_file_changes_and_kept_while_it_is_gone(consul, tmp_path, monkeypatch):
@@ -166,5 +167,5 @@ async def test_a_unix_socket(nursery, tmp_path):
             await stream.send_all(b"HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\n{}")
 
     nursery.start_soon(trio.serve_listeners, serve, [trio.SocketListener(listener)])
-    assert (await asked_of(None, ConsulConnection(f"unix://{path}"))).body == "{}"
+    assert (await asked_of(None, ConsulConnection(f"unix://{path}"))).body == b"{}"
     nursery.cancel_scope.cancel()

@@ -181,7 +181,8 @@ async def test_a_consul_that_came_back_empty_keeps_the_shard_for_a_while(consul,
 
 async def test_a_cluster_peers_exports_join_our_own(consul, monkeypatch):
     monkeypatch.setattr(module, "PEER_EVERY", 0.05)
-    consul.instances("web", entry("far-1", "10.2.0.1", 80), peer="two")
+    abroad = {"wan": {"Address": "10.2.0.1", "Port": 80}}
+    consul.instances("web", entry("far-1", "192.168.0.1", 80, TaggedAddresses=abroad), peer="two")
     async with source_of(consul, peers=("two",)).watch() as updates:
         reset = await updates.receive()
         assert known(reset) == {WEB: ["10.0.0.1", "10.0.0.2", "10.2.0.1"]}
