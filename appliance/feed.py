@@ -34,6 +34,10 @@ class Feed:
         """True once there is a Snapshot."""
         return self.snapshots.version > 0
 
+    def begin(self) -> None:
+        """A new pipe: what the last one did not finish never comes."""
+        self._begun = None
+
     def take(self, message: Keys | Pieces | SnapshotDelta | Overlay) -> None:
         """Apply one message. Raises ValueError when a Delta does not fit; nothing has changed then, and the whole is needed."""
         if self._leaving and self._replaced:

@@ -215,6 +215,7 @@ class Worker:
         self._pipe = pipe
         try:
             with pipe.scope:
+                self._feed.begin()
                 pipe.say(Have(self._feed.snapshots.value.version if self._feed.fed else ""))
                 if self._applied is not None:
                     pipe.say(Reported(self._applied))

@@ -94,3 +94,58 @@ def test_verdicts_that_are_the_same_wake_nobody():
     assert feed.verdicts.version == 1
     feed.take(Overlay(difference(down, Verdicts())))
     assert feed.verdicts.value == Verdicts()
+
+
+def many(count, port=80):
+    from gateway.snapshot import Backend
+
+    return Snapshot.of([Node("n", "c"), *(Backend(name=f"b{number}", host="a", port=port) for number in range(count))])
+
+
+def sent(delta):
+    """A Delta as a worker's pipe delivers it."""
+    import msgspec
+
+    from appliance.conversation import Encoded
+    from appliance.messages import FromControlToWorker
+
+    encoded = Encoded(delta)
+    return [msgspec.msgpack.decode(encoded.message(index), type=FromControlToWorker) for index in range(len(encoded))]
+
+
+@pytest.mark.parametrize("count", [1, 249, 250, 251, 1000])
+def test_a_large_snapshot_comes_in_pieces_and_is_one_change(count):
+    feed = Feed()
+    before, after = many(count), many(count, port=81).changed((), ["backend/b0"])
+    for message in sent(before.delta_from(None)):
+        feed.take(message)
+    assert (feed.snapshots.value, feed.snapshots.version) == (before, 1)
+    for message in sent(after.delta_from(before)):
+        feed.take(message)
+    assert (feed.snapshots.value, feed.snapshots.version) == (after, 2)
+    for message in sent(before.delta_from(None)):
+        feed.take(message)
+    assert set(feed.snapshots.value.parts) == set(before.parts), "a whole takes away what it does not have"
+    assert feed.snapshots.value.version == before.version
+
+
+def test_pieces_that_were_never_finished_are_forgotten_when_others_begin():
+    feed = Feed()
+    first, second = many(600), many(600, port=81)
+    feed.take(sent(first.delta_from(None))[0])
+    for message in sent(second.delta_from(None)):
+        feed.take(message)
+    assert feed.snapshots.value == second
+
+
+def test_a_new_pipe_does_not_go_on_with_the_pieces_of_the_last():
+    feed = Feed()
+    feed.take(sent(many(600).delta_from(None))[0])
+    feed.begin()
+    feed.take(SnapshotDelta(ONE.delta_from(None)))
+    assert feed.snapshots.value == ONE
+
+
+def test_a_piece_without_a_beginning_is_refused():
+    with pytest.raises(ValueError, match="without the first"):
+        Feed().take(sent(many(600).delta_from(None))[1])

@@ -160,3 +160,31 @@ def test_the_key_of_an_ipv6_listener_has_brackets() -> None:
 def test_parts_survive_the_wire() -> None:
     part = VirtualHost(table="t", name="v", domains=("*",), routes=(Route("r", RouteMatch(), DirectResponse(200, b"hi")),))
     assert msgspec.json.decode(msgspec.json.encode(part), type=Part) == part
+
+
+@given(changes)
+def test_what_differs_from_the_last_few_is_known_and_complete(steps: list[tuple[list[Part], list[str]]]) -> None:
+    history = [Snapshot()]
+    for update, remove in steps:
+        history.append(history[-1].changed(update, remove))
+    for old in history:
+        for new in history:
+            found = new.differing(old)
+            different = {name for name in old.parts.keys() | new.parts.keys() if old.parts.get(name) != new.parts.get(name)}
+            assert found is None or different <= found
+            delta = new.delta_from(old)
+            assert {part_name(part) for part in delta.set} | set(delta.remove) >= different
+            assert old.apply(delta) == new
+    assert history[-1].differing(history[-2] if len(history) > 1 else history[-1]) is not None, "one step is always known"
+
+
+def test_a_large_difference_is_not_remembered_and_a_long_past_is_forgotten() -> None:
+    start = Snapshot.of([Node(name="n", cluster="c")])
+    large = start.changed([Backend(name=str(number), host="a", port=80) for number in range(1001)])
+    assert large.differing(start) is None
+    later = start
+    for number in range(9):
+        later = later.changed([Backend(name="a", host="a", port=number)])
+    assert later.differing(start) is None
+    assert later.differing(None) is None
+    assert later.differing(later) == frozenset()
