@@ -54,9 +54,10 @@ class Settings:
         self.folder = pathlib.Path(folder)
         self.environment = environment
         self.address = fresh_address()
-        names = [*parts.WSGI, "rabbitmq", "dist", "mdns", "named", "rndc"]
+        names = [*parts.WSGI, "rabbitmq", "dist", "mdns"]
         self.ports = dict(zip(names, free_ports(len(names), self.address), strict=True))
-        self.epmd = free_ports(1)[0]
+        self.nameserver = "127.0.0.1"  # BIND listens on addresses that an interface lists only
+        self.epmd, self.ports["named"], self.ports["rndc"] = free_ports(3, self.nameserver)
         self.socket = self.folder / "sql"
 
 
@@ -186,7 +187,7 @@ def _named(settings):
     (folder / "rndc.key").write_text(f'key "rndc-key" {{ algorithm hmac-sha256; secret "{secret}"; }};\n')
     (folder / "named.conf").write_text(parts.named(settings))
     command = ["named", "-g", "-c", folder / "named.conf", "-n", "1"]
-    return _Service("named", settings, command, ready=lambda: _connects(settings.address, settings.ports["rndc"]))
+    return _Service("named", settings, command, ready=lambda: _connects(settings.nameserver, settings.ports["rndc"]))
 
 
 def _wsgi(settings, name):
@@ -357,7 +358,7 @@ class OpenStack:
 
     def dig(self, name, kind="A"):
         """What the nameserver answers, sorted."""
-        where = [f"@{self.settings.address}", "-p", str(self.settings.ports["named"])]
+        where = [f"@{self.settings.nameserver}", "-p", str(self.settings.ports["named"])]
         done = subprocess.run(["dig", "+short", "+tries=1", *where, name, kind], capture_output=True, text=True, check=False)
         return sorted(done.stdout.split("\n")[:-1])
 

@@ -293,9 +293,9 @@ def _designate(settings):
 
 def pools(settings):
     """Designate's pool: one BIND, written as YAML is read (JSON is YAML)."""
-    bind = {"host": settings.address, "port": settings.ports["named"]}
+    bind = {"host": settings.nameserver, "port": settings.ports["named"]}
     options = bind | {
-        "rndc_host": settings.address,
+        "rndc_host": settings.nameserver,
         "rndc_port": settings.ports["rndc"],
         "rndc_key_file": str(settings.folder / "named" / "rndc.key"),
     }
@@ -324,8 +324,8 @@ def named(settings):
 include "{folder}/rndc.key";
 options {{
     directory "{folder}"; pid-file "{folder}/named.pid"; session-keyfile "{folder}/session.key"; managed-keys-directory "{folder}";
-    listen-on port {settings.ports["named"]} {{ {settings.address}; }}; listen-on-v6 {{ none; }};
+    listen-on port {settings.ports["named"]} {{ {settings.nameserver}; }}; listen-on-v6 {{ none; }};
     allow-new-zones yes; request-ixfr no; recursion no; dnssec-validation no; minimal-responses yes; allow-notify {{ any; }};
 }};
-controls {{ inet {settings.address} port {settings.ports["rndc"]} allow {{ any; }} keys {{ "rndc-key"; }}; }};
+controls {{ inet {settings.nameserver} port {settings.ports["rndc"]} allow {{ any; }} keys {{ "rndc-key"; }}; }};
 """
