@@ -58,6 +58,7 @@ def registry(wanted: Registry) -> Source:
                 namespaces=kube.namespaces,
                 addresses=Reach(kube.addresses.value),
                 label_selector=kube.label_selector,
+                write_status=kube.write_status,
             ),
         )
     if written.nomad is not None:

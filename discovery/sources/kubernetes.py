@@ -38,6 +38,7 @@ from discovery.update import Remove, Reset, Update, Upsert
 
 ALL = "*"
 _ASK_AGAIN = 30.0  # seconds until a collection that could not be read is asked for again; a role or a CRD is seen within that
+_ASK_SOON, _PATIENCE = 0.5, 10  # an API server that has just begun says 429 or 500 of some kinds, for seconds
 _AT_ONCE = 50  # names built without letting others run: about 10 ms with a hundred endpoints each
 _NAMES_WITHIN = 5.0  # seconds that the first Reset waits for DNS names; one resolver's timeout
 _log = structlog.get_logger()
@@ -199,28 +200,30 @@ class _Following:
 
     async def _keep_if_there(self, mirror: Mirror[Any], what: str, namespace: str, without: str) -> None:
         name = f"{what} {namespace}"
-        absent, told = 0, False
+        missing = _Missing()
+
+        def listed() -> None:
+            missing.clear()
+            self._listed(name)
+
         while True:
             try:
                 root = await self._root(what)
                 if root:
                     mirror.path = _path(root, what, namespace)
-                    absent = 0
-                    await mirror.run(self._api, listed=lambda: self._listed(name))
-                absent += 1
+                    await mirror.run(self._api, listed=listed)
+                missing.note(404)
             except KubernetesError as error:
-                if error.status not in (403, 404):
-                    raise self._lost(error, f"list and watch {what} at") from error
-                absent = absent + 1 if error.status == 404 else 0
-                if not told and error.status == 403:
-                    told = True
-                    _log.warning("kubernetes.may_not_read", source=self._source.name, what=what, without=without, error=str(error))
+                missing.note(error.status)
+                if missing.refused == _PATIENCE or (error.status == 403 and missing.refused == 1):
+                    _log.warning("kubernetes.not_read", source=self._source.name, what=what, without=without, error=str(error))
             except (CredentialsError, httpx2.TransportError) as error:
                 raise self._lost(error, f"list and watch {what} at") from error
-            if absent > 1:  # once may be a server that has just begun and does not know its own kinds yet
+            if missing.absent > 1:  # once may be a server that has just begun and does not know its own kinds yet
                 mirror.forget()
-            self._listed(name)
-            await trio.sleep(_ASK_AGAIN)
+            if missing.given_up:
+                self._listed(name)
+            await trio.sleep(_ASK_AGAIN if missing.given_up else _ASK_SOON)
 
     async def _root(self, what: str) -> str:
         """Where an optional collection is; "" if the server has none."""
@@ -300,6 +303,24 @@ class _Following:
     def _listed(self, name: str) -> None:
         self._unlisted.discard(name)
         self._woken.set()
+
+
+class _Missing:
+    """How often in a row an optional collection was not there (absent), or could not be read (refused)."""
+
+    def __init__(self) -> None:
+        self.absent = self.refused = 0
+        self.given_up = False
+
+    def note(self, status: int) -> None:
+        """What may not be read, or is not there, is gone on without at once; a server that is not well, after a while."""
+        self.absent = self.absent + 1 if status == 404 else 0
+        self.refused = 0 if status == 404 else self.refused + 1
+        self.given_up = status in (403, 404) or self.refused >= _PATIENCE
+
+    def clear(self) -> None:
+        self.absent = self.refused = 0
+        self.given_up = False
 
 
 def _path(root: str, what: str, namespace: str) -> str:

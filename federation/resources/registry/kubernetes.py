@@ -43,11 +43,12 @@ class KubernetesConnection(Message):
 
 class KubernetesSource(KubernetesConnection):
     """addresses: which of a service's the gateway can reach: Pods, Nodes (by node ports), or load balancers. label_selector: of Services, as
-    kubectl writes it."""
+    kubectl writes it. write_status: ServiceExports are told what became of them."""
 
     addresses: Annotated[Reach, BeforeValidator(choice_reader(Reach, same={"LOADBALANCER": Reach.LOAD_BALANCER}))] = Reach.POD
     label_selector: str = ""
     hostname: str = HOSTNAME
+    write_status: Flag = True
 
     def faults(self) -> Iterator[Fault]:
         yield from super().faults()

@@ -284,3 +284,23 @@ async def test_a_kind_that_is_installed_later_is_found(nursery, tmp_path, monkey
             api.groups["multicluster.x-k8s.io"] = ["v1beta1", "v1alpha1"]
             assert (await updates.receive()).service.hostname == "web.shop.svc.clusterset.local"
     nursery.cancel_scope.cancel()
+
+
+async def test_a_kind_that_the_server_cannot_serve_does_not_take_the_others_with_it(nursery, tmp_path, monkeypatch):
+    monkeypatch.setattr(module, "_ASK_SOON", 0.001)
+    monkeypatch.setattr(module, "_ASK_AGAIN", 0.02)
+    api = shop()
+    api.groups["multicluster.x-k8s.io"] = ["v1alpha1"]
+    api.put(EXPORTS, {"metadata": {"name": "web", "namespace": "shop"}})
+    api.refusals[EXPORTS] = (500, "InternalError")
+    source = await source_of(nursery, api, tmp_path)
+    with trio.fail_after(10):
+        async with source.watch() as updates:
+            assert [service.hostname for service in (await updates.receive()).services] == [WEB]
+            assert len([path for _, path, *_ in api.requests if path == EXPORTS]) >= module._PATIENCE
+            del api.refusals[EXPORTS]
+            assert (await updates.receive()).service.hostname == "web.shop.svc.clusterset.local"
+            api.refusals[EXPORTS] = (404, "NotFound")  # its definition is deleted, the group is still there
+            api.error(EXPORTS, 404, "NotFound")
+            assert await updates.receive() == Remove("web.shop.svc.clusterset.local")
+    nursery.cancel_scope.cancel()
