@@ -7,6 +7,7 @@
   passthrough  GB/s of TCP and of TLS passed through by SNI
   connections  new TCP connections/s
   dns          answers/s of the nameserver against dnsmasq, and what traffic waits meanwhile
+  discovery    how long after a change in a real Consul, Kubernetes or Nomad traffic follows it (--peers names them)
   idle         memory of 10,000 idle connections
   workers      two workers against one
   drill        a dead region: what fails, and for how long
@@ -30,7 +31,7 @@ import msgspec
 from rich.console import Console
 from rich.table import Table
 
-from bench import catalog, contest, dns, drill, eastwest, http1, http2, idle, layer4, soak, tls, tools, workers
+from bench import catalog, contest, discovery, dns, drill, eastwest, http1, http2, idle, layer4, soak, tls, tools, workers
 
 PEERS = "envoy,haproxy,nginx"
 WIDTH = 160  # columns of tables that go into a file
@@ -63,6 +64,7 @@ BENCHMARKS: dict[str, tuple[Measure, Callable[[Result], Table]]] = {
     "passthrough": (lambda o: layer4.measure_passthrough(o.names, rounds=o.rounds, console=o.console), contest.table),
     "connections": (lambda o: layer4.measure_connections(o.names, **o.usual), contest.table),
     "dns": (lambda o: dns.measure(o.names, **o.usual), contest.table),
+    "discovery": (lambda o: discovery.measure(o.names, rounds=o.rounds, console=o.console), discovery.table),
     "idle": (lambda o: idle.measure(o.names, console=o.console), idle.table),
     "workers": (lambda o: workers.measure(o.names, **o.usual), workers.table),
     "drill": (

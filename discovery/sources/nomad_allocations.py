@@ -58,9 +58,10 @@ class Asking:
         self._client, self._changed = client, changed
         self._allocations, self._nodes = allocations, nodes
         self._users: dict[_Item, dict[str, Registration]] = {}
-        self._first: set[_Item] = set()  # not answered in this watch, nor failed
+        self._waiting: dict[_Item, set[str]] = {}  # registrations for whose sake it has to be asked for first
         self._fresh: set[_Item] = set()  # to be read whole: allocations whose registration changed
         self._found: dict[str, Allocation] = {}
+        self._versions: dict[str, int] = {}  # of every node, as the list said last
         self._due: dict[_Item, float] = {}
         self._heap: list[tuple[float, _Item]] = []
         self._busy: set[_Item] = set()
@@ -71,10 +72,10 @@ class Asking:
     @property
     def idle(self) -> bool:
         """Everything that is wanted was asked for once."""
-        return not self._first
+        return not self._waiting
 
     def is_known(self, registration: Registration) -> bool:
-        return not any(item in self._first for item in _items(registration))
+        return not any(registration.id in self._waiting.get(item, ()) for item in _items(registration))
 
     def want(self, now: Iterable[Registration], before: Iterable[Registration]) -> None:
         """A service's registrations are these, and were those."""
@@ -114,27 +115,39 @@ class Asking:
 
     def _take(self, item: _Item, registration: Registration) -> None:
         users = self._users.setdefault(item, {})
-        if not users:
-            self._first.add(item)
+        new = registration.id not in users
         users[registration.id] = registration
-        if item.kind == "allocation" or not self._is_read(item):
-            self._fresh.add(item)
-            self._schedule(item, 0.0)
+        if item.kind == "node" and self._is_read(item):
+            return
+        if new:  # also of an allocation that is known: a job may get services, with checks, while it runs
+            self._waiting.setdefault(item, set()).add(registration.id)
+        self._fresh.add(item)
+        self._schedule(item, 0.0)
 
     def _leave(self, item: _Item, registration: Registration) -> None:
         users = self._users.get(item, {})
         users.pop(registration.id, None)
+        self._served(item, {registration.id})
         if users:
             return
         self._users.pop(item, None)
         self._due.pop(item, None)
-        self._first.discard(item)
         self._fresh.discard(item)
         self._found.pop(item.id, None)
-        (self._allocations if item.kind == "allocation" else self._nodes).pop(item.id, None)
+        if item.kind == "allocation":
+            self._allocations.pop(item.id, None)
+        elif item.id not in self._versions:  # a node that is listed is kept for the next that runs there
+            self._nodes.pop(item.id, None)
+
+    def _served(self, item: _Item, registrations: set[str]) -> None:
+        """These do not wait any more."""
+        waiting = self._waiting.get(item, set())
+        waiting -= registrations
+        if not waiting:
+            self._waiting.pop(item, None)
 
     def _is_read(self, item: _Item) -> bool:
-        return item not in self._first and item.id in self._nodes
+        return item.id in self._nodes and item.id in self._versions
 
     def _schedule(self, item: _Item, after: float) -> None:
         if item in self._busy:
@@ -149,6 +162,7 @@ class Asking:
 
     async def _one(self, item: _Item) -> None:
         pause, failed = _RETRY, False
+        waiting = set(self._waiting.get(item, ()))
         before = (self._allocations.get(item.id), self._nodes.get(item.id))
         try:
             async with self._limit:
@@ -163,8 +177,8 @@ class Asking:
         if item not in self._users:
             self._fresh.discard(item)
             return
-        if item in self._first or before != (self._allocations.get(item.id), self._nodes.get(item.id)):
-            self._first.discard(item)
+        self._served(item, waiting)
+        if waiting or before != (self._allocations.get(item.id), self._nodes.get(item.id)):
             self._changed(tuple(self._users[item].values()))
         if pause < float("inf") or item in self._fresh:
             self._schedule(item, 0.0 if item in self._fresh and not failed else pause)
@@ -204,7 +218,7 @@ class Asking:
 
     async def _follow_nodes(self) -> None:
         """Ask for a node again when the list says that it changed."""
-        index, versions = 0, dict[str, int]()
+        index = 0
         while not self._nodes_refused:
             try:
                 answer = await self._client.get("/v1/nodes", _NODES, index=index, stale=index > 0)
@@ -218,12 +232,18 @@ class Asking:
                 continue
             index = answer.index if answer.index >= index else 0
             latest = {stub.id: stub.modify_index for stub in answer.value or ()}
-            for node, version in latest.items():
-                item = _Item("node", node)
-                if versions.get(node, version) != version and item in self._users:
-                    self._fresh.add(item)
-                    self._schedule(item, 0.0)
-            versions = latest
+            before, self._versions = self._versions, latest
+            for node in {*before, *latest}:
+                if before.get(node, latest.get(node)) != latest.get(node):
+                    self._renew(_Item("node", node))
+
+    def _renew(self, item: _Item) -> None:
+        """A node changed or went: read it anew if it is needed, and otherwise when it is."""
+        if item in self._users:
+            self._fresh.add(item)
+            self._schedule(item, 0.0)
+        else:
+            self._nodes.pop(item.id, None)
 
 
 def _items(registration: Registration) -> list[_Item]:

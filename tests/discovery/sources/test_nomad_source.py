@@ -279,3 +279,17 @@ async def test_a_name_that_dns_does_not_allow_is_left_out(nursery):
     async with source.watch() as updates:
         assert [service.hostname for service in (await updates.receive()).services] == [WEB]
     nursery.cancel_scope.cancel()
+
+
+async def test_a_service_that_a_running_allocation_gets_is_said_once_its_checks_were_asked_and_the_others_stand(nursery):
+    nomad = ScriptedNomad()
+    nomad.register("web", "a1", "10.0.0.1", 21000)
+    source = await start(nursery, nomad)
+    async with source.watch() as updates:
+        await updates.receive()
+        nomad.check("a1", "admin", "pending")
+        nomad.register("admin", "a1", "10.0.0.1", 21001)
+        said = [await until(updates, lambda said: isinstance(said, Upsert)) for _ in range(1)]
+        assert [update.service.hostname for update in said] == ["admin.default.svc.cluster.local"]
+        assert said[0].service.endpoints[0].health is Health.UNHEALTHY
+    nursery.cancel_scope.cancel()

@@ -7,9 +7,10 @@ import urllib.error
 import go_peers
 import pytest
 import trio
+import yaml
 from conformance import check_source
 from peers.consul import Consul
-from running import Fedgate, Workloads, listening, routes, running, server, to, wait_until
+from running import Fedgate, Workloads, listening, routes, running, server, service, to, wait_until
 from running_gateway import until
 
 from discovery.clients.consul import ConsulConnection, Unreachable
@@ -495,3 +496,46 @@ def asked_many(asked, times=20):
         return [await asked() for _ in range(times)]
 
     return many
+
+
+async def test_configuration_from_the_kv_store_publishing_and_leaving(consul, tmp_path):
+    workloads, gateway = Workloads(tmp_path, "one"), Fedgate(tmp_path)
+    there = {"address": consul.url}
+    spec = {
+        "sources": [{"name": "c", "consul": there}],
+        "resources": [{"consul": there | {"prefix": "gw/config"}}],
+        "publish": [{"consul": there}],
+    }
+    gateway.write("node", gateway.node(**spec, shared={"consul": there}))
+    entry = service("kept.shop.svc.cluster.local", [workloads.endpoint("one")])
+    consul.put("gw/config/web.yaml", yaml.safe_dump(listening("web", server(gateway, ["*"]))))
+    consul.put("gw/config/kept.yaml", yaml.safe_dump(entry))
+    consul.put(
+        "gw/config/routes.yaml", yaml.safe_dump(routes("kept", ["*"], {"route": [to(entry["spec"]["hosts"][0])]}, gateways=["web"]))
+    )
+    with running(workloads, gateway):
+
+        async def asked():
+            answer = await gateway.get(host="any.example.com", port=gateway.ingress)
+            return (answer.status, answer.json()["served_by"] if answer.status == 200 else "")
+
+        await until(asked, lambda got: got == (200, "one"))
+
+        async def told():
+            return await do(consul.get, "/v1/health/service/fed-kept-shop?passing")
+
+        instances = await until(told, bool)  # one an IP version of its virtual address
+        assert {instance["Service"]["Port"] for instance in instances} == {80}
+        await do(
+            consul.put, "gw/config/kept.yaml", yaml.safe_dump(service("other.shop.svc.cluster.local", [workloads.endpoint("one")]))
+        )
+
+        async def names():
+            return set(await do(consul.get, "/v1/catalog/services"))
+
+        await until(names, lambda names: "fed-other-shop" in names and "fed-kept-shop" not in names)
+        rows = await gateway.rows("services")
+        assert not [row for row in rows if "fed-" in str(row)]  # what is published is not read back
+        for key in ("web", "kept", "routes"):
+            await do(consul.delete, f"gw/config/{key}.yaml")
+        await until(names, lambda names: not any(name.startswith("fed-") for name in names))

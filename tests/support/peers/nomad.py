@@ -101,6 +101,7 @@ class Nomad:
             plugin={"raw_exec": {"config": {"enabled": True}}},
         )
         self.url = self.server.url
+        self._placed = {}
 
     def start(self):
         self.server.start()
@@ -157,6 +158,38 @@ class Nomad:
             "EphemeralDisk": {"SizeMB": 10},
         }
         job = {"ID": name, "Name": name, "Namespace": namespace, "Type": "service", "Datacenters": ["dc1"], "TaskGroups": [group]}
+        self.call("PUT", "/v1/jobs", {"Job": job})
+
+    def place(self, name, address, port):
+        """Register what listens on address:port already. A job that waits has that port and gets the service while it runs, so that
+        nothing is started but the first time."""
+        self._placed.setdefault((address, port), []).append(name)
+        self._submit_placed(address, port)
+
+    def displace(self, name, address, port):
+        self._placed[address, port].remove(name)
+        self._submit_placed(address, port)
+
+    def _submit_placed(self, address, port):
+        services = [
+            {"Name": name, "Provider": "nomad", "PortLabel": "http", "Address": address} for name in self._placed[address, port]
+        ]
+        task = {
+            "Name": "wait",
+            "Driver": "raw_exec",
+            "Config": {"command": "/bin/sleep", "args": ["36000"]},
+            "Resources": {"CPU": 20, "MemoryMB": 16},
+            "LogConfig": {"MaxFiles": 1, "MaxFileSizeMB": 1},
+        }
+        group = {
+            "Name": "all",
+            "Networks": [{"ReservedPorts": [{"Label": "http", "Value": port}]}],
+            "Services": services,
+            "Tasks": [task],
+            "Update": {"MaxParallel": 0},
+            "EphemeralDisk": {"SizeMB": 10},
+        }
+        job = {"ID": f"placed-{port}", "Name": "placed", "Type": "service", "Datacenters": ["dc1"], "TaskGroups": [group]}
         self.call("PUT", "/v1/jobs", {"Job": job})
 
     def scale(self, name, count):
