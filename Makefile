@@ -29,7 +29,7 @@ test: $(STAMP)
 	$(BIN)/pytest --numprocesses $(PYTEST_WORKERS) --dist loadfile --ignore-glob='tests/live/*/*'
 
 live: $(STAMP)
-	-$(BIN)/python tests/live/prepare.py
+	$(BIN)/python tests/live/prepare.py
 	$(BIN)/pytest --numprocesses $(PYTEST_WORKERS) --dist loadfile $(wildcard tests/live/*/)
 
 check: $(STAMP)
