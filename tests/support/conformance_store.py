@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import trio
+import trio.testing
 
 
 async def check_store(store, key="conformance/a"):
