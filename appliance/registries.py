@@ -145,6 +145,7 @@ def publisher(outlet: Outlet) -> Publisher:
             DesignateOptions(
                 access=cloud_access(zone, folder),
                 zone=ZoneOptions(zone.zone, owner=outlet.owner.partition("/")[0], prefix=zone.prefix, ttl=zone.ttl),
+                writes_per_second=zone.writes_per_second,
             ),
         )
     raise ValueError("an entry of spec.publish names no registry")
@@ -182,4 +183,14 @@ def cloud_access(spec: openstack.OpenStackConnection, folder: str) -> CloudAcces
     """Which cloud, and where it is described."""
     from discovery.clients.openstack import CloudAccess
 
-    return CloudAccess(cloud=spec.cloud, file=_path(spec.file, folder), region=spec.region)
+    own = spec.application_credential
+    return CloudAccess(
+        cloud=spec.cloud,
+        file=_path(spec.file, folder),
+        region=spec.region,
+        interface=spec.interface,
+        auth_url=spec.auth_url,
+        credential=own.id if own else "",
+        secret_file=_path(own.secret_file, folder) if own else "",
+        ca_file=_path(spec.ca_file, folder),
+    )
