@@ -80,6 +80,10 @@ class Port(msgspec.Struct, frozen=True, order=True, gc=False):
     target: int = 0
 
 
+HOSTNAME_LABEL = "fedgate.io/hostname"
+"""Label of an endpoint: what it is called below its service's name (Kubernetes: a Pod's hostname), for the nameserver."""
+
+
 class Endpoint(msgspec.Struct, frozen=True, gc=False):
     """One address that takes traffic for a service.
 

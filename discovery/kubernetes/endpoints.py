@@ -24,7 +24,7 @@ from discovery.kubernetes.objects import (
     SliceEndpoint,
     Target,
 )
-from discovery.model import Endpoint, Health, Locality
+from discovery.model import HOSTNAME_LABEL, Endpoint, Health, Locality
 from discovery.reading import labelled_locality
 
 _REGION = ("topology.kubernetes.io/region", "failure-domain.beta.kubernetes.io/region")
@@ -74,6 +74,8 @@ def _endpoint(
     pod = around.pods.get(pod_key(found.target_ref, namespace)) if found.target_ref else None
     labels = (pod.metadata.labels if pod else None) or _NO_LABELS
     here = around.here
+    if found.hostname:
+        labels = {**labels, HOSTNAME_LABEL: found.hostname}
     sorted_labels = tuple(sorted(pair for pair in labels.items() if pair[0] not in _BOOKKEEPING))
     locality = labelled_locality(labels) or _where(found, around)
     return Endpoint(

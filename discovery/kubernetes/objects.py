@@ -91,6 +91,7 @@ class SliceEndpoint(msgspec.Struct, frozen=True, rename="camel"):
     node_name: str | None = None
     zone: str | None = None
     topology: dict[str, str] | None = None
+    hostname: str | None = None
 
 
 class SlicePort(msgspec.Struct, frozen=True, gc=False, rename="camel"):

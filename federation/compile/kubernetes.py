@@ -12,7 +12,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
-from discovery.model import Endpoint, Health, Locality, Port, Protocol, Service
+from discovery.model import HOSTNAME_LABEL, Endpoint, Health, Locality, Port, Protocol, Service
 from discovery.reading import labelled_locality, port_protocol
 from federation.compile.workloads import Where, selects, workload_endpoint, workload_labels
 from federation.resources import kubernetes as kube
@@ -88,6 +88,8 @@ def _endpoint(
     *,
     ready: bool,
 ) -> Endpoint:
+    if written.hostname:
+        labels = {**labels, HOSTNAME_LABEL: written.hostname}
     zoned = Locality(where.locality.region, written.zone) if written.zone and where.locality.region else where.locality
     return Endpoint(
         address=address,

@@ -11,9 +11,10 @@ from collections.abc import Iterable, Iterator, Mapping
 
 import msgspec
 
+from discovery.model import HOSTNAME_LABEL
 from gateway.native.backend import BackendState
 from gateway.native.codec.dns import AAAA, ANY, A, record
-from gateway.parts.name import HOSTNAME_LABEL, Name
+from gateway.parts.name import Name
 
 _LABEL_BYTES = 63
 

@@ -38,6 +38,3 @@ class Name(msgspec.Struct, frozen=True, tag="name", gc=False):
     ports: tuple[tuple[str, str, int], ...] = ()
     headless: bool = False
     ttl: int = -1
-
-
-HOSTNAME_LABEL = "fedgate.io/hostname"

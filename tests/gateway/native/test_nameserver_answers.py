@@ -9,11 +9,11 @@ import pytest
 from nameserving import texts
 from native_engine import backend, endpoint
 
+from discovery.model import HOSTNAME_LABEL
 from gateway.native.codec.dns import encode_name, parse_query, reply
 from gateway.native.nameserver_answers import Answers
 from gateway.native.nameserver_names import Names
 from gateway.native.upstream import Upstreams
-from gateway.parts.name import HOSTNAME_LABEL
 from gateway.snapshot import Dns, EndpointSet, Name, Node, Snapshot
 from gateway.verdicts import Health, Verdict, Verdicts
 
