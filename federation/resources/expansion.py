@@ -89,8 +89,8 @@ class _Expansion:
             pool = {"connectionPool": {"tcp": {"connectTimeout": self._said["connectTimeout"]}}}
         secured = [port for port in self._ports if port.tls]
         policy: Written = dict(pool)
-        if secured and len(secured) == len(self._ports):
-            policy["tls"] = self._said["tls"]
+        if self._spec.tls is not None and len(secured) in (0, len(self._ports)):
+            policy["tls"] = self._said["tls"]  # DISABLE is written too: a rule for a wildcard host may say otherwise
         elif secured:
             policy["portLevelSettings"] = [{"port": {"number": port.number}, **pool, "tls": self._said["tls"]} for port in secured]
         for number, host in enumerate(self._hosts if policy else ()):

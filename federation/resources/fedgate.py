@@ -110,8 +110,7 @@ class ServicePolicy(Message):
 
     def faults(self) -> Iterator[Fault]:
         yield from _pattern_faults("hosts", self.hosts, "the hosts this is about")
-        said = [name for name in type(self).model_fields if name != "hosts"]
-        if not any(getattr(self, name) or (name == "from_" and self.from_ is not None) for name in said):
+        if self.model_fields_set <= {"hosts"}:  # an empty list says something too: that what a wider policy says does not hold here
             text = "the policy says nothing; write healthCheck, failback, rateLimits, from, sourceAddress or privateAddresses"
             yield Fault((), text)
         yield from source_address_faults(self.source_address, ("sourceAddress",))

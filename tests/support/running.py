@@ -291,7 +291,7 @@ async def established(*gateways):
 
 _GROUPS = {
     "networking.istio.io/v1": ("Gateway", "VirtualService", "DestinationRule", "ServiceEntry", "WorkloadEntry", "WorkloadGroup"),
-    "fedgate.io/v1": ("Node", "Peer", "Export", "ServicePolicy"),
+    "fedgate.io/v1": ("Node", "Peer", "Export", "ServicePolicy", "ExternalService"),
 }
 
 

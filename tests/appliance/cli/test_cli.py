@@ -16,6 +16,7 @@ from appliance.cli.root import app
 COMMANDS = [
     ["run"],
     ["validate"],
+    ["expand"],
     ["demo"],
     ["version"],
     *(["ca", verb] for verb in ("init", "issue", "bundle", "show")),
@@ -257,3 +258,17 @@ def test_version_loads_no_more_than_it_needs():
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.splitlines()[-1] == "[]"
+
+
+def test_expand_prints_documents_and_says_what_is_wrong(tmp_path):
+    file = tmp_path / "a.yaml"
+    spec = "{hosts: [a.example], ports: [{number: 443, protocol: HTTPS}], tls: {mode: SIMPLE}}"
+    file.write_text(f"apiVersion: fedgate.io/v1\nkind: ExternalService\nmetadata: {{name: a}}\nspec: {spec}\n")
+    result = fedgate("expand", "-f", file)
+    assert result.exit_code == 0
+    assert "kind: ServiceEntry" in result.stdout
+    assert "kind: DestinationRule" in result.stdout
+    file.write_text(file.read_text().replace("443", "0"))
+    result = fedgate("expand", "-f", file)
+    assert (result.exit_code, result.stdout) == (1, "")
+    assert "spec.ports[0].number" in result.stderr

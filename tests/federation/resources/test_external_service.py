@@ -77,6 +77,12 @@ def test_tls_is_for_the_ports_of_https_where_there_are_any():
     ]
 
 
+def test_no_tls_is_said_where_it_is_written():
+    found = made("hosts: [a.example]\nports: [{number: 443, protocol: HTTPS}]\ntls: {mode: DISABLE}")
+    assert found["DestinationRule"] == [{"host": "a.example", "trafficPolicy": {"tls": {"mode": "DISABLE"}}}]
+    assert [port["protocol"] for port in found["ServiceEntry"][0]["ports"]] == ["HTTPS"]
+
+
 @pytest.mark.parametrize(
     ("body", "resolutions"),
     [
