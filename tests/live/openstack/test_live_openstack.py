@@ -6,6 +6,8 @@ import random
 import pytest
 import trio
 from peers import openstack as peer
+from running import Fedgate, Workloads, running
+from running_gateway import until
 
 from discovery.clients.openstack import CloudAccess
 from discovery.feed import CatalogFeed
@@ -194,3 +196,43 @@ async def test_records_appear_in_dig_and_are_withdrawn_on_leave(cloud, access, n
         await publisher.leave()
         await wait_dig("web.shop.fed.example.com.", [])
         await wait_dig("api.shop.fed.example.com.", ["192.0.2.9"])
+
+
+async def test_a_member_added_takes_traffic_one_drained_takes_none_and_the_cloud_may_be_away(cloud, access, tmp_path):
+    workloads, gateway = Workloads(tmp_path, "one", "two"), Fedgate(tmp_path)
+    credential = {"id": access.credential, "secretFile": access.secret_file}
+    source = {"authUrl": access.auth_url, "applicationCredential": credential, "interval": "1s"}
+    gateway.write("node", gateway.node(sources=[{"name": "cloud", "openstack": source}]))
+    balancer, pool = await on(cloud.balancer, "shop")
+    first = await on(cloud.member, balancer, pool, workloads.address, workloads.ports["one"])
+
+    async def served():
+        answers = [await gateway.get(host="shop.shop.svc.cluster.local") for _ in range(16)]
+        return {answer.json()["served_by"] if answer.status == 200 else answer.status for answer in answers}
+
+    async def wait_served(*names):
+        assert await until(served, lambda got: got == set(names), within=60)
+
+    with running(workloads, gateway):
+        await wait_served("one")
+        second = await on(cloud.member, balancer, pool, workloads.address, workloads.ports["two"])
+        await wait_served("one", "two")
+        await on(cloud.sdk.load_balancer.update_member, first, pool, weight=0)
+        await wait_served("two")
+        away = [cloud.service(name) for name in ("keystone", "octavia")]
+        for service in away:
+            service.pause()
+        assert await served() == {"two"}
+        for service in away:
+            await on(service.kill)
+        assert await served() == {"two"}
+        for service in away:
+            service.start()
+        for service in away:
+            await on(service.wait_ready)
+        await on(cloud.active, balancer)
+        await on(cloud.sdk.load_balancer.update_member, first, pool, weight=1)
+        await wait_served("one", "two")
+        await on(cloud.active, balancer)
+        await on(cloud.sdk.load_balancer.delete_member, second, pool)
+        await wait_served("one")
