@@ -5,7 +5,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from rich.console import Console
 
-from bench import contest, loads, soak, tools, workers
+from bench import contest, dns, loads, soak, tools, workers
 from bench.contest import Contest, Contestant, Reading, summarised
 from bench.peers import Ports
 
@@ -32,6 +32,33 @@ def test_what_h2load_prints():
 def test_what_h2load_does_not_print():
     with pytest.raises(RuntimeError, match="unable to connect"):
         loads.parsed_h2load("unable to connect\n")
+
+
+DNSPERF = """
+Statistics:
+
+  Queries sent:         100000
+  Queries completed:    99990 (99.99%)
+  Queries lost:         10 (0.01%)
+
+  Response codes:       NOERROR 99990 (100.00%)
+  Average packet size:  request 45, response 61
+  Run time (s):         2.000000
+  Queries per second:   49995.000000
+
+  Average Latency (s):  0.001900 (min 0.000100, max 0.020000)
+"""
+
+
+def test_what_dnsperf_prints():
+    assert dns.figures(DNSPERF) == {"rate": 49995.0, "lost": 10.0, "latency_ms": pytest.approx(1.9)}
+    with pytest.raises(RuntimeError, match="no such file"):
+        dns.figures("", "Error: no such file")
+
+
+def test_each_name_has_an_address_of_its_own():
+    assert len({dns.address(number) for number in range(dns.NAMES)}) == dns.NAMES
+    assert sum(entry.count("hosts: [") for entry in dns._entries()) == dns.NAMES
 
 
 def reading(rps, cpu=10.0, errors=""):

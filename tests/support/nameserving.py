@@ -29,18 +29,20 @@ class Asking:
     def snapshot(self, *parts, dns):
         return Snapshot.of([Node(name="gw", cluster="east", dns=dns), self.listener, *parts])
 
-    async def ask(self, name, kind="A", *, address="", **options):
+    async def ask(self, name, kind="A", *, address="", source="", **options):
         """By UDP; the answer as dnspython reads it."""
         query = name if isinstance(name, dns.message.Message) else dns.message.make_query(name, kind, **options)
-        wire = await self.exchange(query.to_wire(), address=address)
+        wire = await self.exchange(query.to_wire(), address=address, source=source)
         answer = dns.message.from_wire(wire)
         assert query.is_response(answer)
         return answer
 
-    async def exchange(self, wire, *, address=""):
-        """One datagram there, one back."""
+    async def exchange(self, wire, *, address="", source=""):
+        """One datagram there, one back. source: the client's address."""
         to = (address or self.address, self.port)
         with trio.socket.socket(socket.AF_INET6 if ":" in to[0] else socket.AF_INET, socket.SOCK_DGRAM) as sock:
+            if source:
+                await sock.bind((source, 0))
             await sock.connect(to)  # an answer from another address would not be heard
             await sock.send(wire)
             with trio.fail_after(5):

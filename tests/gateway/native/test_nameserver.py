@@ -88,6 +88,7 @@ async def test_peculiar_questions_are_answered_as_the_plain_ones_they_stand_for(
             for name in ("reviews.shop", "rEviews.shop"):
                 answer = await server.ask(name, **options)
                 assert texts(answer) == ["240.240.0.7"]
+                assert answer.question[0].name.to_text() == f"{name}."
                 assert (answer.edns, answer.payload, answer.options) == (0, 1232, ())
                 assert bool(answer.ednsflags & dns.flags.DO) == ("want_dnssec" in options)
         assert server.nameserver.counts["made"] == 2  # with signatures wanted and without
@@ -101,6 +102,18 @@ async def test_nobody_outside_the_networks_is_answered():
         assert not answer.answer
         with pytest.raises(AssertionError, match="closed early"):
             await server.ask_stream(dns.message.make_query("reviews.shop", "A"))
+
+
+@pytest.mark.parametrize("address", ["127.0.0.1", "0.0.0.0"])
+async def test_nor_is_what_others_have_asked(address):
+    dns_part = Dns(allow=("127.0.0.1/32",), synced=True)
+    async with nameserving(REVIEWS, dns=dns_part, address=address) as server:
+        for _ in range(2):
+            assert texts(await server.ask("reviews.shop", address="127.0.0.1", source="127.0.0.1")) == ["240.240.0.7"]
+            assert texts(await server.ask("REVIEWS.shop", address="127.0.0.1", source="127.0.0.1")) == ["240.240.0.7"]
+            for name in ("reviews.shop", "REVIEWS.shop"):
+                answer = await server.ask(name, address="127.0.0.1", source="127.25.0.9")
+                assert (answer.rcode(), answer.answer) == (dns.rcode.REFUSED, [])
 
 
 async def test_what_is_neither_a_service_nor_in_a_zone_is_refused_without_upstreams():
