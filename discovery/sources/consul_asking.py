@@ -22,6 +22,9 @@ from discovery.watch import Watchable
 AT_ONCE = 16  # first reads at a time: they are consistent, so each costs the leader a round
 SWEEP_RATE = 100.0  # reads a second of services without a query of their own: a few per cent of what a server answers
 UNTOLD_EVERY = 30.0  # seconds after which swept services of a cluster peer are read again: no query says when they change
+PROMOTE_EVERY = (
+    0.2  # seconds at least: each closes a connection and opens one, and a node that fails changes a thousand services at once
+)
 FAILED_FOR = 1.0  # seconds until a swept service that could not be read is read again
 # A service that flaps is answered 20 times at once, then 10 times a second: faster is a load and helps nobody.
 _BURST, _RATE = 20.0, 10.0
@@ -62,7 +65,10 @@ class Asking:
         self._take = take
         self._failed = failed
         self._watched: Watchable[Mapping[Key, None]] = Watchable({})
-        self._swept: dict[Key, frozenset[str]] = {}  # in the order of their turn, with the nodes their instances are on
+        self._quiet: dict[Key, None] = {}  # the same, what has been quiet for longest first
+        self._swept: dict[Key, None] = {}  # in the order of their turn
+        self._seen: dict[Key, tuple[int, frozenset[str]]] = {}  # the last answer's index, and the nodes its instances are on
+        self._promoted = float("-inf")
         self._urgent: dict[Key, None] = {}  # of those: what is known to have changed
         self._turns = 0  # how many of the swept are still to be read in this round
         self._awake, self._some = trio.Event(), trio.Event()
@@ -75,10 +81,9 @@ class Asking:
             if key in watched or key in self._swept:
                 continue
             if len(watched) < self._most:
-                watched[key] = None
+                watched[key] = self._quiet[key] = None
             else:
-                self._swept[key] = frozenset()
-                self._urgent[key] = None
+                self._swept[key] = self._urgent[key] = None
         if len(watched) != len(self._watched.value):
             self._watched.set(watched)
         if self._swept:
@@ -87,8 +92,8 @@ class Asking:
 
     def forget(self, key: Key) -> None:
         """Ask for it no more."""
-        self._swept.pop(key, None)
-        self._urgent.pop(key, None)
+        for of in (self._swept, self._urgent, self._quiet, self._seen):
+            of.pop(key, None)  # type: ignore[attr-defined]
         if key in self._watched.value:
             self._watched.set({other: None for other in self._watched.value if other != key})
 
@@ -110,6 +115,8 @@ class Asking:
         async with self._reading:
             answer = await self._client.instances(key[1], peer=key[0])
         while True:
+            self._note(key, answer)
+            self._quiet[key] = self._quiet.pop(key, None)
             self._take(key, answer)
             await pace.wait()
             answer = await self._client.instances(key[1], peer=key[0], index=answer.index)
@@ -154,8 +161,31 @@ class Asking:
             return
         self._reading.release_on_behalf_of(token)
         if key in self._swept:
-            self._swept[key] = frozenset(str((each.get("Node") or {}).get("Node")) for each in answer.data)
+            changed = self._note(key, answer)
             self._take(key, answer)
+            if changed and key in self._swept:
+                self._promote(key)
+
+    def _note(self, key: Key, answer: Instances) -> bool:
+        """Whether it is another answer than the last."""
+        before = self._seen.get(key)
+        self._seen[key] = (answer.index, frozenset(map(_node, answer.data)))
+        return before is not None and before[0] != answer.index
+
+    def _promote(self, key: Key) -> None:
+        """Give it a query of its own in place of the quietest one's."""
+        now = trio.current_time()
+        if not self._quiet or now < self._promoted + PROMOTE_EVERY:
+            return
+        self._promoted = now
+        quietest = next(iter(self._quiet))
+        del self._quiet[quietest]
+        self._swept[quietest] = self._urgent[quietest] = None
+        self._swept.pop(key)
+        self._urgent.pop(key, None)
+        self._quiet[key] = None
+        self._watched.set({**{other: None for other in self._watched.value if other != quietest}, key: None})
+        self._awake.set()
 
     async def _follow_checks(self) -> None:
         """Asked only while something is swept."""
@@ -181,7 +211,16 @@ class Asking:
             if before != after:
                 for name, _ in filter(None, (before, after)):
                     names.add(name) if name else nodes.add(key[0])
-        urgent = [key for key, where in self._swept.items() if not key[0] and (key[1] in names or not nodes.isdisjoint(where))]
+        urgent = [key for key in self._swept if not key[0] and (key[1] in names or not nodes.isdisjoint(self._nodes(key)))]
         self._urgent.update(dict.fromkeys(urgent))
         if urgent:
             self._awake.set()
+
+    def _nodes(self, key: Key) -> frozenset[str]:
+        return self._seen[key][1] if key in self._seen else frozenset()
+
+
+def _node(entry: object) -> str:
+    """The node that an instance is on; "" if it is no instance, which whoever reads it will say."""
+    node = entry.get("Node") if isinstance(entry, Mapping) else None
+    return str(node.get("Node")) if isinstance(node, Mapping) else ""

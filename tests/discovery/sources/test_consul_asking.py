@@ -93,6 +93,25 @@ async def test_a_nodes_check_is_one_of_all_services_there(consul, nursery):
     nursery.cancel_scope.cancel()
 
 
+async def test_a_swept_service_that_changed_takes_the_place_of_the_quietest(consul, nursery):
+    asking, told = await begun(consul, nursery, 2)
+    asking.want([("", "a"), ("", "b"), ("", "c")])
+    await told.wait(lambda told: len(told.taken) == 3)
+    await consul.wait_asked(lambda asked: asked.path == HEALTH + "a" and asked.index)
+    consul.instances("a", entry("a-1", "10.0.0.1", 80, name="a"), entry("a-2", "10.0.0.2", 80, name="a"))  # so b is the quietest
+    await told.wait(lambda told: (("", "a"), 2) in told.taken)
+    consul.instances("c", entry("c-1", "10.0.0.1", 80, name="c"), entry("c-2", "10.0.0.2", 80, name="c"))
+    asking.sweep()
+    await consul.wait_asked(lambda asked: asked.path == HEALTH + "c" and asked.index)
+    consul.instances("c", entry("c-1", "10.0.0.1", 80, name="c"))
+    await told.wait(lambda told: (("", "c"), 1) in told.taken[-3:])
+    consul.say(HEALTH + "b", [])
+    asking.sweep()  # b is swept now
+    await told.wait(lambda told: (("", "b"), 0) in told.taken)
+    assert not [asked for asked in consul.requests if asked.path == HEALTH + "b" and asked.index > 12]
+    nursery.cancel_scope.cancel()
+
+
 @pytest.mark.slow
 async def test_a_swept_service_that_fails_is_read_again(consul, nursery, monkeypatch):
     monkeypatch.setattr(module, "FAILED_FOR", 0.05)

@@ -526,6 +526,7 @@ async def test_configuration_from_the_kv_store_publishing_and_leaving(consul, tm
 
         instances = await until(told, bool)  # one an IP version of its virtual address
         assert {instance["Service"]["Port"] for instance in instances} == {80}
+        assert any(instance["Service"]["Address"].startswith("240.240.") for instance in instances)
         await do(
             consul.put, "gw/config/kept.yaml", yaml.safe_dump(service("other.shop.svc.cluster.local", [workloads.endpoint("one")]))
         )
