@@ -97,6 +97,7 @@ def test_the_order_in_which_it_is_told_changes_nothing(order):
     assert again.built() == told.built()
 
 
+@pytest.mark.slow
 @given(st.lists(st.tuples(st.integers(0, len(SHOP) - 1), st.booleans()), max_size=30))
 def test_what_is_stale_is_all_that_changed(steps):
     told = Told()
