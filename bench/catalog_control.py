@@ -192,7 +192,9 @@ class Measurement:
     def _everything(self) -> bool:
         """Whether the Snapshot is made of the whole catalog."""
         compiled = self.plane.compiled
-        return compiled is not None and compiled.setting.inputs.services is self.plane.catalog.services
+        if compiled is None or compiled.setting.inputs.services is not self.plane.catalog.services:
+            return False
+        return compiled.snapshot.version == self.plane.snapshots.value.version
 
 
 def _spread(seconds: list[float]) -> dict[str, float]:

@@ -9,9 +9,10 @@ bucket by bucket, sorted within, so equal maps iterate alike however they came a
 from __future__ import annotations
 
 from collections.abc import ItemsView, Iterator, Mapping, ValuesView
-from typing import Generic, TypeVar
+from typing import Any, Generic, TypeVar, overload
 from zlib import crc32
 
+T = TypeVar("T")
 V = TypeVar("V")
 
 # About the root of the largest catalog planned for (50 clusters of 5,000 services), so that both copies cost alike.
@@ -57,6 +58,17 @@ class FrozenMap(Mapping[str, V], Generic[V]):
 
     def __getitem__(self, key: str) -> V:
         return self._buckets[_bucket(key)][key]
+
+    @overload
+    def get(self, key: str, /) -> V | None: ...
+    @overload
+    def get(self, key: str, /, default: V | T) -> V | T: ...
+    def get(self, key: str, /, default: Any = None) -> Any:
+        """As a Mapping's, without an exception for what is not there."""
+        return self._buckets[_bucket(key)].get(key, default)
+
+    def __contains__(self, key: object) -> bool:
+        return isinstance(key, str) and key in self._buckets[_bucket(key)]
 
     def __iter__(self) -> Iterator[str]:
         for bucket in self._buckets:

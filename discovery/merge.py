@@ -57,13 +57,15 @@ def merge(claims: Sequence[Claim], own: str) -> tuple[Service, tuple[Finding, ..
 
 def explain(claims: Sequence[Claim], own: str) -> tuple[Provenance, ...]:
     """Which source won each field of the merged service, and why; endpoints one by one. The cost is that of a merge."""
-    merging = _Merging(claims, own)
+    merging = _Merging(claims, own, explaining=True)
     merging.service()
     return (*merging.provenance, *(_endpoint_provenance(found, merging.why) for found in merging.found))
 
 
 class _Found:
     """An endpoint of the union, the claim it is from, and the claims that say the same."""
+
+    __slots__ = ("claim", "endpoint", "others")
 
     def __init__(self, endpoint: Endpoint, claim: Claim) -> None:
         self.endpoint = endpoint
@@ -72,10 +74,11 @@ class _Found:
 
 
 class _Merging:
-    """One pass over ranked claims. `provenance`, `findings` and `found` fill as the fields are decided."""
+    """One pass over ranked claims. `provenance` (if it is to explain itself), `findings` and `found` fill as the fields are decided."""
 
-    def __init__(self, claims: Sequence[Claim], own: str) -> None:
+    def __init__(self, claims: Sequence[Claim], own: str, *, explaining: bool = False) -> None:
         self._own = own
+        self._explaining = explaining
         self.claims = sorted(claims, key=lambda claim: _rank(claim, own))
         self._hostname = claims[0].service.hostname
         self.provenance: list[Provenance] = []
@@ -118,7 +121,11 @@ class _Merging:
 
     def _decide(self, name: str, spoken: Sequence[tuple[Claim, T]], *, contradicts: bool) -> T:
         winner, value = spoken[0]
+        if len(spoken) == 1 and not self._explaining:
+            return value
         losers = [claim for claim, other in spoken if other != value]
+        if not losers and not self._explaining:
+            return value
         agree = not losers and len(spoken) > 1
         reason = "all agree" if agree else self.why(winner, losers)
         keys = tuple(claim.key for claim in losers)
@@ -189,7 +196,7 @@ class _Merging:
                 ports = endpoint.ports
                 if names:
                     ports = tuple((names.get(name, name), number) for name, number in ports)
-                identity = (endpoint.cluster, endpoint.address, tuple(sorted(ports)))
+                identity = (endpoint.cluster, endpoint.address, ports if len(ports) < 2 else tuple(sorted(ports)))
                 known = first.get(identity)
                 if known is not None and known.claim is not claim:
                     known.others.append(claim)

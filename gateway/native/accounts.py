@@ -27,8 +27,9 @@ def backend_statistics(
         traffic[_MEANT] = traffic.get(_MEANT, 0) + guarded.originals.requests
     access = guarded.access.counts if guarded.access is not None else {}
     for host in hosts:
-        key = where(host)
-        traffic[key] = traffic.get(key, 0) + host.requests - host.folded
+        if host.requests != host.folded:
+            key = where(host)
+            traffic[key] = traffic.get(key, 0) + host.requests - host.folded
     return BackendStatistics(
         backend=name,
         loads=spread.loads,
