@@ -75,8 +75,7 @@ def _nearest(ranks: Sequence[int]) -> int | None:
 
 
 def _checks(view: View, service: Service) -> ServicePolicy | None:
-    document = view.scope.service_policy(service.hostname)
-    return document.spec if document else None
+    return view.scope.policy_for(service.hostname)
 
 
 def _policies(view: View) -> Iterator[tuple[Service, Blocks]]:

@@ -62,7 +62,7 @@ class Resources:
     problems: tuple[Problem, ...] = ()
 
     def every(self) -> Iterator[Document[Message]]:
-        """All documents, kind by kind."""
+        """All documents that were written, kind by kind; not what an ExternalService stands for."""
         for each in dataclasses.fields(self):
             if each.name not in ("notes", "problems"):
-                yield from getattr(self, each.name)
+                yield from (document for document in getattr(self, each.name) if not document.owner[0])

@@ -187,6 +187,7 @@ def test_what_is_read_stands_among_the_others():
     (entry,) = found.service_entries
     assert (entry.name, entry.owner, entry.spec.resolution) == ("external-x", ("ExternalService", "x"), Resolution.DNS)
     assert len(found.destination_rules) == 1
+    assert [(each.kind, each.name) for each in found.every()] == [("ExternalService", "x")]
 
 
 PROTOCOLS = ("HTTP", "HTTPS", "TLS", "TCP", "GRPC")
