@@ -132,7 +132,7 @@ def backends_of(host: str, references: Iterable[Reference], setting: Setting) ->
 
 
 def _inbound(this: _Host) -> list[Part]:
-    """One SNI for each HTTP port and subset of an exported service; whole and subsets alike."""
+    """One SNI for each port and subset of an exported service, whole and subsets alike; what is no HTTP is relayed (ALPN `istio`)."""
     setting = this.setting
     names = setting.federation.may_have(this.host)
     peers = [setting.federation.peers[name] for name in names]
@@ -143,7 +143,7 @@ def _inbound(this: _Host) -> list[Part]:
     if this.service.endpoints and all(is_foreign(each, cluster) for each in this.service.endpoints):
         return []  # it is another cluster's: a name that is exported here does not make us a way there
     parts: list[Part] = []
-    for number in sorted({port.number for port in this.service.ports if port.protocol.is_http}):
+    for number in sorted({port.number for port in this.service.ports if port.protocol is not Protocol.UDP}):
         for subset in ("", *(this.rule.subsets if this.rule else ())):
             parts += _backend(this, Reference(this.host, number, subset), "inbound")
             backend = backend_name(this.host, number, subset, direction="inbound")

@@ -13,7 +13,7 @@ import dns.message
 import pytest
 import trio
 from peers.pods import ip, missing
-from running import Fedgate, Workloads, document, fetch, running
+from running import Fedgate, Workloads, document, established, fetch, routes, running, to
 from running_gateway import FEDGATE, free_ports, request, until
 from traffic import raw, wire
 
@@ -79,6 +79,12 @@ def world(tmp_path_factory):
         service("reviews.shop.svc.cluster.local", endpoint(shop, "reviews"), http=gateway.http, tcp=gateway.tcp),
         service("ratings.shop.svc.cluster.local", endpoint(shop, "ratings"), http=gateway.http, tcp=gateway.tcp),
     )
+    edge = {"port": {"number": gateway.http, "name": "http", "protocol": "HTTP"}, "bind": gateway.address, "hosts": ["*"]}
+    gateway.write(
+        "edge",
+        document("Gateway", "edge", {"selector": {"istio": "ingressgateway"}, "servers": [edge]}),
+        routes("shop", ["shop.example.com"], {"route": [to(NAMES[1])]}, gateways=["edge"]),
+    )
     with running(shop, gateway):
         yield gateway
 
@@ -101,6 +107,11 @@ async def test_http_goes_to_the_service_that_has_the_address_and_to_the_named_on
             assert await by(address, world.http, host=said) == own
         assert await by(world.address, world.mesh, host=f"{host}:{world.http}") == own
         assert await by(world.address, world.mesh, host=f"{address}:{world.http}") == own
+
+
+async def test_a_gateway_on_one_address_keeps_its_port(world):
+    assert await by(world.address, world.http, host="shop.example.com") == "ratings"
+    assert await by(world.address, world.http, host=NAMES[0]) == 404
 
 
 async def test_short_names_and_reverse_lead_to_the_same(world):
@@ -193,6 +204,27 @@ async def test_two_services_are_told_that_the_range_is_not_free(tmp_path):
     with running(gateway):
         assert (await addresses(gateway, "taken.example.com"))["taken.example.com"] == inside
         assert "lies in the range of virtual addresses" in gateway.text()
+
+
+async def test_a_tcp_service_of_another_cluster_is_reached_by_its_address_here(tmp_path):
+    host, number = "db.shop.svc.cluster.local", free_ports(1, "0.0.0.0")[0]
+    shop = Workloads(tmp_path, "db")
+    east, west = with_vips(Fedgate(tmp_path, "east"), fresh_range()), Fedgate(tmp_path, "west")
+    east.know(west, exports=())
+    west.know(east)
+    west.write("shop", service(host, {"address": shop.address, "ports": {"db": shop.ports["db"]}}, tcp=number))
+    with running(shop, west, east):
+        await established(east)
+        address = (await addresses(east, host))[host]
+
+        async def ask():
+            try:
+                return await by(address, number)
+            except (OSError, trio.BrokenResourceError, IndexError):
+                return ""
+
+        assert await until(ask, bool) == "db"
+        assert await resolve(east, "db.shop.svc.clusterset.local") == [address]
 
 
 # ---------------------------------------------------------------------------------------------------- true AnyIP, routed
