@@ -42,6 +42,7 @@ def registry(wanted: Registry) -> Source:
                 tags=spec.tags,
                 default_namespace=spec.default_namespace,
                 allow_stale=spec.allow_stale,
+                most_watched=spec.max_queries,
             ),
         )
     if written.kubernetes is not None:

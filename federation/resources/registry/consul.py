@@ -5,12 +5,13 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from discovery.here import HOSTNAME
-from federation.resources.checks import range_fault
+from federation.resources.checks import duplicates, is_label, range_fault
 from federation.resources.message import Fault, Message
 from federation.resources.registry.hostname import hostname_faults
 from federation.resources.scalars import Flag, Whole
 
 ADDRESS = "http://127.0.0.1:8500"  # of the local agent: Consul's own default
+MAX_QUERIES = 96  # discovery.sources.consul.MOST_WATCHED: half of the connections that an agent takes from one address
 
 
 class ConsulConnection(Message):
@@ -30,21 +31,33 @@ class ConsulConnection(Message):
             yield Fault(("address",), f"`{self.address[:80]}` is no URL; write for example {ADDRESS}")
         if bool(self.cert_file) != bool(self.key_file):
             yield Fault((), "certFile and keyFile go together; write both or neither")
+        if not self.address.startswith("https://") and (self.ca_file or self.cert_file):
+            yield Fault(("address",), "caFile and certFile are for TLS; write https:// or leave them out")
 
 
 class ConsulSource(ConsulConnection):
     """datacenter "": the agent's own. peers: cluster-peering names whose imported services are read too (`?peer=`). tags: only
-    services with all of them. hostname: template; the namespace is the service's meta `fedgate-namespace`, else `namespace_name`."""
+    instances with all of them. hostname: template; the namespace is the service's meta `fedgate-namespace`, else `default_namespace`.
+    max_queries: services that have a blocking query, and so a connection, of their own."""
 
     peers: tuple[str, ...] = ()
     tags: tuple[str, ...] = ()
     hostname: str = HOSTNAME
     default_namespace: str = "default"
     allow_stale: Flag = True
+    max_queries: Whole = MAX_QUERIES
 
     def faults(self) -> Iterator[Fault]:
         yield from super().faults()
         yield from hostname_faults(self.hostname)
+        if not is_label(self.default_namespace):
+            yield Fault(
+                ("defaultNamespace",), f"`{self.default_namespace[:80]}` is no name; use letters, digits and `-`, 63 at most"
+            )
+        for index, peer in duplicates(list(self.peers)):
+            yield Fault(("peers", index), f"`{peer}` is written twice; remove one")
+        if text := range_fault(self.max_queries, 1, 4096):
+            yield Fault(("maxQueries",), f"{text}: each is a connection to the agent (Consul's http_max_conns_per_client is 200)")
 
 
 class ConsulDocuments(ConsulConnection):
