@@ -269,6 +269,7 @@ class NativeEngine:
         for exchange in list(self.runtime.connections):
             if not exchange.busy and not exchange.unread and now - max(began, exchange.began) >= _IDLE_IN_DRAIN:
                 exchange.strand.cancel()
+        self.nameserver.close_idle()
         if not self.runtime.connections:
             for strand in list(self.runtime.checks):
                 strand.cancel()

@@ -82,6 +82,7 @@ class Nameserver:
         self.names = Names()
         self.forwarder = Forwarder(reactor, entropy)
         self.connections = 0
+        self._idle: set[Strand] = set()  # connections that wait for a question
         self._reactor = reactor
         self._random = random
         self._dns = Dns()
@@ -277,7 +278,9 @@ class Nameserver:
             while True:
                 strand.until(self._reactor.clock() + _IDLE_S)
                 while len(data) < 2 or len(data) < 2 + int.from_bytes(data[:2], "big"):
+                    self._idle.add(strand)
                     more = await stream.recv(strand)
+                    self._idle.discard(strand)
                     if not more:
                         return
                     data += more
@@ -291,7 +294,13 @@ class Nameserver:
                 if not stream.write(len(answer).to_bytes(2, "big") + answer):
                     await stream.drain(strand)
         finally:
+            self._idle.discard(strand)
             self.connections -= 1
+
+    def close_idle(self) -> None:
+        """End the connections that wait for a question. Between turns only."""
+        for strand in list(self._idle):
+            strand.cancel()
 
     async def _answer_one(self, strand: Strand, stream: Stream, question: bytes, client: str) -> bytes:
         """b"": there is nothing to say."""

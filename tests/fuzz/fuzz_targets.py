@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import ssl
 
+import fuzz_dns
 import hpack
 import hpack.exceptions
 import hpack.huffman_table
@@ -374,5 +375,7 @@ TARGETS = {
     "answers": (answers, ANSWERS),
     "blocks": (blocks, BLOCKS),
     "strings": (strings, STRINGS),
+    "dns_questions": (fuzz_dns.questions, fuzz_dns.QUERIES),
+    "dns_answers": (fuzz_dns.answers, fuzz_dns.ANSWERS),
 }
 """name → (what is called with bytes, good inputs)."""

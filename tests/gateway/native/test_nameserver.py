@@ -189,3 +189,68 @@ async def test_questions_are_counted_by_how_they_were_answered():
             await server.ask(name)
         assert server.engine.statistics().dns == (("kept", 1), ("made", 1), ("refused", 1))
         assert repr(server.nameserver).startswith("<Nameserver <Names 1 names 4 spellings> <Forwarder () 0 kept 0 under way>")
+
+
+def framed(*wires):
+    return b"".join(len(wire).to_bytes(2, "big") + wire for wire in wires)
+
+
+QUESTION = dns.message.make_query("reviews.shop", "A").to_wire()
+
+
+@pytest.mark.parametrize("data", [framed(b"short"), framed(bytes(5000)), framed(QUESTION[:2] + b"\x81" + QUESTION[3:])])
+async def test_what_is_no_question_by_tcp_ends_the_connection(data):
+    async with nameserving(REVIEWS) as server:
+        async with await trio.open_tcp_stream(server.address, server.port) as stream:
+            await stream.send_all(data)
+            with trio.fail_after(3):
+                assert await ended(stream)
+        assert await server.texts("reviews.shop") == ["240.240.0.7"]
+
+
+async def ended(stream):
+    try:
+        return await stream.receive_some() == b""
+    except trio.BrokenResourceError:
+        return True
+
+
+async def test_a_question_by_tcp_may_come_in_pieces():
+    async with nameserving(REVIEWS) as server, await trio.open_tcp_stream(server.address, server.port) as stream:
+        for byte in framed(QUESTION):
+            await stream.send_all(bytes([byte]))
+            await trio.lowlevel.checkpoint()
+        with trio.fail_after(3):
+            assert texts(dns.message.from_wire((await stream.receive_some())[2:])) == ["240.240.0.7"]
+
+
+async def test_connections_are_bounded(monkeypatch):
+    monkeypatch.setattr("gateway.native.nameserver._CONNECTIONS", 2)
+    async with nameserving(REVIEWS) as server:
+        first, second = [await trio.open_tcp_stream(server.address, server.port) for _ in range(2)]
+        async with first, second:
+            for stream in (first, second):
+                await stream.send_all(framed(QUESTION))
+                await stream.receive_some()
+            async with await trio.open_tcp_stream(server.address, server.port) as third:
+                with trio.fail_after(3):
+                    assert await ended(third)
+            assert server.nameserver.connections == 2
+
+
+@pytest.mark.slow
+async def test_a_connection_that_idles_is_closed_after_its_time_and_at_once_in_a_drain(monkeypatch):
+    monkeypatch.setattr("gateway.native.nameserver._IDLE_S", 0.2)
+    async with nameserving(REVIEWS) as server:
+        async with await trio.open_tcp_stream(server.address, server.port) as stream:
+            await stream.send_all(framed(QUESTION))
+            await stream.receive_some()
+            with trio.fail_after(3):
+                assert await ended(stream)
+        monkeypatch.setattr("gateway.native.nameserver._IDLE_S", 60.0)
+        async with await trio.open_tcp_stream(server.address, server.port) as stream:
+            await stream.send_all(framed(QUESTION))
+            await stream.receive_some()
+            with trio.fail_after(3):
+                await server.engine.drain(trio.current_time() + 30)
+                assert await ended(stream)
