@@ -3,6 +3,7 @@
 import certs
 import pytest
 import trio
+import trio.testing
 
 from federation.probe import ProbeFailed, Target, probe
 from gateway.native.tls import ClientTls
@@ -124,3 +125,24 @@ async def test_tls_is_verified(serve):
     await probe(http(port), client(authority.bundle))
     with pytest.raises(ProbeFailed):
         await probe(http(port), client(certs.Authority("another root").bundle))
+
+
+async def test_an_abstract_unix_socket_and_a_source_address(serve, nursery):
+    with trio.socket.socket(trio.socket.AF_UNIX) as sock:
+        name = f"fedgate-probe-{id(sock)}"
+        await sock.bind("\0" + name)
+        sock.listen()
+        await probe(Target("@" + name, 0, HealthCheck("tcp"), "a.test"), None)
+    seen = []
+
+    async def handler(stream):
+        seen.append(stream.socket.getpeername()[0])
+
+    port = await serve(handler)
+    await probe(Target("127.0.0.1", port, HealthCheck("tcp"), "a.test", source="127.27.1.2"), None)
+    while not seen:  # the connection was taken before its handler ran
+        await trio.testing.wait_all_tasks_blocked()
+    assert seen == ["127.27.1.2"]
+    with pytest.raises(ProbeFailed, match="tcp check: "):
+        await probe(Target("127.0.0.1", port, HealthCheck("tcp"), "a.test", source="192.0.2.1"), None)
+    nursery.cancel_scope.cancel()

@@ -110,3 +110,16 @@ async def test_unix_sockets(tmp_path):
     where = (backend(), EndpointSet(NAME, (endpoint(0, address=path),)), host(forward()))
     async with running(*where, workloads=[workload]) as gateway:
         assert (await gateway.get()).endswith(b"ok")
+
+
+async def test_an_abstract_unix_socket_is_an_endpoint():
+    workload = Workload()
+    with socket.socket(socket.AF_UNIX) as sock:
+        sock.bind("\0" + f"fedgate-test-{workload.port}")
+        sock.listen()
+        sock.setblocking(False)
+        workload.sock.close()
+        workload.sock = sock
+        at = endpoint(0, address=f"@fedgate-test-{workload.port}")
+        async with running(backend(), EndpointSet(NAME, (at,)), host(forward()), workloads=[workload]) as gateway:
+            assert (await gateway.get()).startswith(b"HTTP/1.1 200")
