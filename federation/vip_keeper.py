@@ -28,7 +28,7 @@ from federation.store import SharedStore, StoreLost
 from federation.trust.identity import TrustError
 from federation.vip_agreement import Agreement
 from federation.vip_file import FILE, load, save
-from federation.vips import Assigned, Ranges, Row, Table, needs_address, written_addresses
+from federation.vips import LEAST_S, Assigned, Ranges, Row, Table, needs_address, written_addresses
 
 REFRESH_S = 900.0
 """How far behind the time may be that a row says its name was last wanted. Four rewrites an hour cost nothing, and it is a quarter of the
@@ -85,7 +85,8 @@ class VipKeeper:
         self._own: frozenset[str] = frozenset()
         self._changed: set[str] = set()
         self._awake, self._unsaved = trio.Event(), trio.Event()
-        self._begin(ranges, load(self._path, ranges))
+        self._started = int(clock())
+        self._begin(ranges, _as_of(self._started, load(self._path, ranges)))
 
     def _begin(self, ranges: Ranges, rows: Iterable[Row]) -> None:
         self.ranges = ranges
@@ -144,6 +145,7 @@ class VipKeeper:
         """Who wants an address, who brings some; whether those in the range are others than before."""
         if service is not None and needs_address(service):
             self._wanted.add(host)
+            self._use(host, int(self._clock()))  # before anybody else looks for a place: it is taken, however long it was unused
         else:
             self._wanted.discard(host)
         written = written_addresses(service) if service is not None else ()
@@ -267,18 +269,23 @@ class VipKeeper:
         """Say of every row in use that it is, forget the others in time, and give those a try that found no room."""
         while True:
             now = int(self._clock())
-            for host in self._wanted & self._table.rows.keys():
-                row = self._table.rows[host]
-                if row.seen < now - REFRESH_S:
-                    self._table.put(Row(host, row.slot, now))
+            for host in self._wanted:
+                self._use(host, now)
+            if now > self._started + LEAST_S:  # by then every source has said what it has
+                for row in self._table.forget(now):
                     self._touched(row)
-            for row in self._table.forget(now):
-                self._touched(row)
             self._settle(tuple(self.assigned.value.lacking))
             self._ask_networks()
             self._learn_local(frozenset(self._written), again=True)
             self._awake.set()
             await trio.sleep(REFRESH_S / 4)
+
+    def _use(self, host: str, now: int) -> None:
+        """Its row, if it has one, is in use now."""
+        row = self._table.rows.get(host)
+        if row is not None and row.seen < now - REFRESH_S:
+            self._table.put(Row(host, row.slot, now))
+            self._touched(row)
 
     def _touched(self, row: Row) -> None:
         self._unsaved.set()
@@ -373,6 +380,12 @@ def _set(mapping: dict[str, object] | dict[str, str] | dict[str, tuple[str, ...]
         mapping[key] = value  # type: ignore[assignment]
     else:
         mapping.pop(key, None)
+
+
+def _as_of(now: int, rows: Sequence[Row]) -> list[Row]:
+    """Rows as if time had stood still since they were written: while no gateway ran nobody could want an address."""
+    passed = max(0, now - max((row.seen for row in rows), default=now))
+    return [Row(row.host, row.slot, row.seen + passed) for row in rows]
 
 
 def _batches(names: Sequence[str]) -> Iterator[Sequence[str]]:

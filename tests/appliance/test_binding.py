@@ -2,6 +2,7 @@
 
 import contextlib
 import os
+import select
 import socket
 import stat
 
@@ -66,6 +67,25 @@ def test_datagrams_come_to_several_sockets_of_one_port_which_nobody_else_has():
     finally:
         for sock in sockets:
             sock.close()
+
+
+def test_every_address_of_a_port_beside_one_of_them():
+    """The closer one takes its own connections; what another program has is still in use."""
+    (one,) = bind("127.26.0.77", 0, 1)
+    port = one.getsockname()[1]
+    with one:
+        with pytest.raises(CannotBind, match="in use"):
+            bind("0.0.0.0", port, 1)
+        every = bind("0.0.0.0", port, 2, beside=True)
+        with every[0], every[1]:
+            for address, taken in (("127.26.0.77", True), ("127.26.0.78", False)):
+                with socket.create_connection((address, port)):
+                    ready, _, _ = select.select([one, *every], [], [], 5)
+                    assert (ready == [one]) is taken
+                    for sock in ready:
+                        sock.accept()[0].close()
+    with socket.create_server(("127.26.0.77", 0)) as other, pytest.raises(CannotBind, match="in use"):
+        bind("0.0.0.0", other.getsockname()[1], 1, beside=True)
 
 
 def test_a_port_with_connections_in_time_wait_is_free():

@@ -217,6 +217,25 @@ async def test_who_is_in_use_stays_and_who_went_is_forgotten_after_a_day(tmp_pat
     assert rows[host("a")] > start + RESERVED_S - 2000
 
 
+async def test_a_gateway_that_was_down_for_days_gives_nobodys_address_away(tmp_path, nursery, autojump_clock):
+    names = (f"s{number}" for number in range(10_000))
+    slots = {}
+    late, early = next((slots[at], name) for name in names if slots.setdefault(at := home(host(name), 256), name) != name)
+    keeper = VipKeeper(SMALL, tmp_path, clock=lambda: 1_800_000_000)
+    await nursery.start(keeper.run)
+    keeper.want(services(late), services(late))
+    before = keeper.assigned.value.addresses[host(late)]
+    await keeper.saved.newer_than(0)
+    for together in (True, False):
+        again = VipKeeper(SMALL, tmp_path, clock=lambda: 1_800_000_000 + 3 * RESERVED_S)
+        await nursery.start(again.run)
+        both = services(early, late)
+        again.want(both, both if together else [host(early)])
+        again.want(both, both)
+        assert again.assigned.value.addresses[host(late)] == before
+        assert again.assigned.value.addresses[host(early)] != before
+
+
 # -------------------------------------------------------------------------------------------------------------- shared
 
 

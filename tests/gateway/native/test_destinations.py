@@ -77,6 +77,15 @@ def test_what_of_them_does_not_load_is_said():
     assert "chain one is closed" in door.faults[1]
 
 
+def test_only_where_names_choose_the_client_hello_is_read():
+    target = (TcpRoute("r", (TcpSplit(NAME),)),)
+    named = to("named", "10.0.0.1", server_names=("db.test",), passthrough=True, tcp=target)
+    rest, plain = to("rest", "10.0.0.1", passthrough=True, tcp=target), to("plain", "10.0.0.2", tcp=target)
+    door = Door(Listener("0.0.0.0", 443, ListenerKind.MESH, (named, rest, plain)), Contexts(), {})
+    assert (door.at("10.0.0.1").greets, door.at("10.0.0.2").greets, door.greets) == (True, False, False)
+    assert door.at("10.0.0.1").listener is door.listener
+
+
 def test_a_unix_socket_has_no_addresses():
     listener = Listener("@name", 80, ListenerKind.GATEWAY, (to("one", "10.0.0.1"), FilterChain("http", "t")))
     assert Door(listener, Contexts(), {}).places is None
