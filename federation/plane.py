@@ -225,7 +225,9 @@ class Plane:
     async def _follow_catalog(self) -> None:
         reader = self._feed.reader()
         while True:
-            self._touched |= (await reader.wait_changed()).touched
+            change = await reader.wait_changed()
+            # Not `|= (await …)`: that takes the set of before the wait, which a round has taken away since, with all its names.
+            self._touched |= change.touched
             self._awake.set()
 
     async def _decide(self) -> None:
