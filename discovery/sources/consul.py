@@ -5,7 +5,8 @@ a cluster peer exports to us has instances that can be waited for like any; whic
 again. `consul_services` makes Services of what was heard.
 
 The Reset comes when every service has answered once. A service's query that fails later is begun anew, with backoff, and what it said
-stands; the list's query failing means that the registry is lost: `watch` raises. A service that disappeared from the list goes when its own
+stands; the list's query failing means that the registry is lost: `watch` raises. One that the token may not read keeps what was known of
+it, and only that no service at all may be read is a failure before the Reset. A service that disappeared from the list goes when its own
 query finds no instance of it either. When Consul's index went backwards (it was restored, or lost its disk), agents need a minute or so
 to register everything again: until RESTORED_WITHIN is over, an answer with fewer instances than the last takes nothing away.
 """
@@ -18,7 +19,7 @@ import msgspec
 import structlog
 import trio
 
-from discovery.clients.consul import ConsulClient, ConsulConnection
+from discovery.clients.consul import ConsulClient, ConsulConnection, Refused
 from discovery.clients.consul_entries import PUBLISHED, Instance, read
 from discovery.here import Here
 from discovery.model import Service
@@ -132,7 +133,7 @@ class _Watch:
         self._held: dict[Key, tuple[Instance, ...]] = {}  # what a restored Consul says, not believed yet
         self._stale: set[str] = set()
         self._woken = trio.Event()
-        self._failure: Exception | None = None
+        self._failing: dict[Key, Exception] = {}  # whose last query failed
 
     # ----------------------------------------------------------------------------------------------- what `watch` calls
 
@@ -152,12 +153,15 @@ class _Watch:
         nursery.start_soon(self._follow_list, listed.index)
 
     async def wait_settled(self) -> dict[str, Service]:
-        """Every service, once each of the Consul services on the lists has answered. Raises what the first of them that failed raised: a
-        part is not everything."""
+        """Every service, once each of the Consul services on the lists has answered. Raises what one that failed raised, as a part is not
+        everything, unless the token may not read that one."""
         while not self._settled():
-            if self._failure is not None:
-                raise self._failure
+            for error in self._failing.values():
+                if not _denied(error):
+                    raise error
             await self._wait_woken()
+        if self._failing and not any(self._parts.values()):
+            raise next(iter(self._failing.values()))
         self._stale.clear()
         built = {hostname: self.build(hostname) for hostname in self._speakers}
         return {hostname: service for hostname, service in built.items() if service is not None}
@@ -175,7 +179,8 @@ class _Watch:
         return build(hostname, parts, self._names, self._addresses.known) if parts else None
 
     def _settled(self) -> bool:
-        return self._addresses.asked and all((peer, name) in self._parts for peer, on in self._listed.items() for name in on)
+        wanted = ((peer, name) for peer, on in self._listed.items() for name in on)
+        return self._addresses.asked and all(key in self._parts or _denied(self._failing.get(key)) for key in wanted)
 
     async def _wait_woken(self) -> None:
         self._woken = trio.Event()
@@ -215,6 +220,7 @@ class _Watch:
         """Its own query decides; until that found no instance either, the service stands."""
         if key[1] not in self._listed.get(key[0], ()) and not self._memory.instances.get(key):
             self._asking.forget(key)
+            self._failing.pop(key, None)
             self._memory.instances.pop(key, None)
             self._put(key, {})
             self._parts.pop(key, None)
@@ -226,6 +232,8 @@ class _Watch:
             instances = read(answer.data, own=_ABROAD if key[0] else self._names.own)
         except ValueError as error:
             return self._failed(key, error)
+        if self._failing.pop(key, None) is not None:
+            _log.info("consul.query_answered", source=self._name, peer=key[0], service=key[1])
         self._believe(key, instances, self._memory.instances.get(key, ()), restarted=answer.restarted)
 
     def _believe(self, key: Key, now: tuple[Instance, ...], before: tuple[Instance, ...], *, restarted: bool = False) -> None:
@@ -268,7 +276,14 @@ class _Watch:
         self._woken.set()
 
     def _failed(self, key: Key, error: Exception) -> None:
-        _log.warning("consul.query_failed", source=self._name, peer=key[0], service=key[1], error=describe(error))
-        if self._failure is None:
-            self._failure = error
-            self._woken.set()
+        if key not in self._failing:
+            words = {"error": describe(error), "action": "it is asked again; what it said stands"}
+            _log.warning("consul.query_failed", source=self._name, peer=key[0], service=key[1], **words)
+        self._failing[key] = error
+        if key not in self._parts and _denied(error) and self._memory.instances.get(key):
+            self._put(key, parts_of(key, self._memory.instances[key], self._names))
+        self._woken.set()
+
+
+def _denied(error: Exception | None) -> bool:
+    return isinstance(error, Refused) and error.status == 403

@@ -120,6 +120,30 @@ async def test_a_part_that_cannot_be_read_at_first_is_no_reset(consul, path, sta
     assert not said
 
 
+HIDDEN = {"X-Consul-Results-Filtered-By-ACLs": "true"}
+
+
+async def test_what_the_token_may_not_read_keeps_what_was_known_and_hinders_nobody_else(consul):
+    consul.instances("db", entry("db-1", "10.0.0.5", 5432, name="db"))
+    source = source_of(consul)
+    for _ in range(2):
+        async with source.watch() as updates:
+            assert known(await updates.receive()) == {
+                WEB: ["10.0.0.1", "10.0.0.2"],
+                "db.default.svc.cluster.local": ["10.0.0.5"],
+            }
+        consul.scripted[HEALTH + "db"] = [Scripted([], headers=HIDDEN)] * 50
+    async with source_of(consul).watch() as updates:
+        assert known(await updates.receive()) == {WEB: ["10.0.0.1", "10.0.0.2"]}
+
+
+async def test_a_token_that_may_read_nothing_is_no_reset(consul):
+    consul.scripted[HEALTH + "web"] = [Scripted([], headers=HIDDEN)]
+    said, raised = await all_of(source_of(consul))
+    assert raised.subgroup(Refused)
+    assert not said
+
+
 @pytest.mark.slow
 async def test_one_service_that_fails_later_keeps_what_it_said_and_is_asked_again(consul):
     async with source_of(consul).watch() as updates:
