@@ -20,6 +20,7 @@ import statistics
 import threading
 import time
 from collections.abc import Callable, Sequence
+from contextlib import closing
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
@@ -76,14 +77,13 @@ def _one(registry: Registry, folder: Path, name: str, count: int, console: Conso
 
 def _round(registry: Registry, gateway: Any, service: str) -> dict[str, float]:
     """One service comes, gets a second endpoint, loses it, and goes. Seconds by case."""
-    prober = _Prober(gateway.address, gateway.mesh, registry.host(service))
     registry.prepare(service)
     made: dict[str, float] = {}
-    made["service"] = _until_first(registry, prober, service, OLD, frozenset({OLD}))
-    made["endpoint"] = _until_first(registry, prober, service, NEW, frozenset(NAMES))
-    made["removal"] = _until_last(registry, prober, service)
+    with closing(_Prober(gateway.address, gateway.mesh, registry.host(service))) as prober:
+        made["service"] = _until_first(registry, prober, service, OLD, frozenset({OLD}))
+        made["endpoint"] = _until_first(registry, prober, service, NEW, frozenset(NAMES))
+        made["removal"] = _until_last(registry, prober, service)
     registry.remove(service, OLD)
-    prober.close()
     return made
 
 
