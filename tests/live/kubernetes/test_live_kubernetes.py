@@ -343,9 +343,6 @@ async def test_the_role_of_the_documentation_is_enough_and_rotated_tokens_are_us
         await nursery.start(documents.run)
         await until(errors, lambda found: found == ())  # one that has just begun says 429 for a moment
         nursery.cancel_scope.cancel()
-    # the account is another now: every token of the old one is refused
-    await in_thread(kubernetes.delete, "v1", "serviceaccounts", "fedgate", namespace="fedgate")
-    await in_thread(kubernetes.create, "v1", "serviceaccounts", {"metadata": {"name": "fedgate"}}, namespace="fedgate")
     credentials = Credentials(str(path))
     async with Api(credentials) as api:
 
@@ -356,9 +353,12 @@ async def test_the_role_of_the_documentation_is_enough_and_rotated_tokens_are_us
                 return error.status
             return 200
 
-        await until(status, lambda found: found == 401)
-        token.write_text(await in_thread(kubernetes.token_for, "fedgate", namespace="fedgate"))
         assert await status() == 200
+        token.write_text("of an account that is no more")
+        credentials.refused()  # reads at once, instead of within a second
+        assert await status() == 401
+        token.write_text(await in_thread(kubernetes.token_for, "fedgate", namespace="fedgate"))
+        assert await status() == 200  # the refusal had it read again
     await in_thread(kubernetes.delete, "v1", "services", "roled")
 
 
