@@ -14,9 +14,10 @@ from compiling import resources_of
 from trio.testing import MockClock
 
 from discovery.document import Documents, Origin, Outcome, parse
+from discovery.model import Endpoint, Port, Protocol, Service, ShardKey
 from discovery.sources.dns import DnsSource
 from discovery.sources.static import StaticSource
-from discovery.update import Reset, Update
+from discovery.update import Reset, Update, Upsert
 from discovery.watch import Watchable
 from federation.plane import Plane
 from federation.probe import ProbeFailed, Target
@@ -233,6 +234,19 @@ async def test_a_burst_of_changes_is_few_rounds(tmp_path: Path, autojump_clock: 
             await trio.sleep(0.005)
         await it.until(lambda snapshot: addresses(snapshot, "a") == ["10.0.0.40"])
         assert it.plane.snapshots.version - before <= 6  # 200 ms of changes, a round every 50 ms and one at each end
+
+
+async def test_a_round_makes_what_changed_since_the_last_and_nothing_older(tmp_path: Path, autojump_clock: MockClock) -> None:
+    key = ShardKey("east", "registry")
+    async with running(tmp_path) as it:
+        await it.until(lambda snapshot: snapshot.node is not None)
+        for name in ("a", "b", "c"):
+            endpoint = Endpoint("10.0.0.1", ports=(("http", 80),))
+            service = Service(f"{name}.example.com", ports=(Port(80, "http", Protocol.HTTP),), endpoints=(endpoint,))
+            it.plane._feed.apply(key, Upsert(service))
+            await it.until(lambda snapshot, name=name: addresses(snapshot, name))  # type: ignore[misc]
+            assert it.plane.compiled is not None
+            assert it.plane.compiled.remade == {service.hostname}
 
 
 async def test_a_fault_of_ours_changes_nothing_and_passes(tmp_path: Path, autojump_clock: MockClock) -> None:
