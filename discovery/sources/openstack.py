@@ -30,7 +30,7 @@ from discovery.update import Remove, Reset, Update, Upsert
 
 INTERVAL = 10.0  # seconds between two readings
 _JITTER = 0.1  # of the interval, either way: a hundred gateways must not read in one instant
-_LONGEST_BACKOFF = 60.0  # seconds: a part that comes back is seen within a minute
+_LONGEST_BACKOFF = 30.0  # seconds: a registry that comes back is seen within them (FIELD trap 18), as everywhere
 _PATIENCE = 3  # first readings that wait for the members of every pool: then a pool that never answers holds up nobody
 _log = structlog.get_logger()
 

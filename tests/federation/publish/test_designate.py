@@ -152,3 +152,20 @@ async def test_a_newer_catalog_is_not_kept_waiting_by_an_older_one(cloud, tmp_pa
     await until(publisher, settled(publisher, 2))
     assert len(cloud.tables[RECORDS]) == 2
     nursery.cancel_scope.cancel()
+
+
+async def test_who_was_faster_to_create_a_record_has_it(cloud, tmp_path, nursery):
+    publisher = publisher_of(cloud, tmp_path)
+    wanted = Watchable(published("web"))
+    await nursery.start(publisher.run, wanted)
+    await until(publisher, settled(publisher, 2))
+    cloud.put(RECORDS, id="theirs", name="api.shop.fed.example.com.", type="A", records=["9.9.9.9"], ttl=300, status="ACTIVE")
+    wanted.set(published("web", "api"))  # the publisher has not seen that one: it answers 409
+
+    def seen():
+        assert publisher.status.value.error == ""  # that is no failure
+        return publisher.status.value.conflicts == ("api.shop.fed.example.com.",)
+
+    await until(publisher, seen)
+    assert a_records(cloud)["api"] == ("9.9.9.9",)
+    nursery.cancel_scope.cancel()

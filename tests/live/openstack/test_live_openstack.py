@@ -211,7 +211,10 @@ async def test_a_member_added_takes_traffic_one_drained_takes_none_and_the_cloud
         return {answer.json()["served_by"] if answer.status == 200 else answer.status for answer in answers}
 
     async def wait_served(*names):
-        assert await until(served, lambda got: got == set(names), within=60)
+        try:
+            await until(served, lambda got: got == set(names), within=60)
+        except AssertionError as error:
+            raise AssertionError(f"{error}\n{await gateway.rows('sources')}\n{gateway.text()[-4000:]}") from None
 
     with running(workloads, gateway):
         await wait_served("one")

@@ -9,208 +9,35 @@ Designate with BIND; MariaDB and RabbitMQ under them. Each service is a process 
 The databases' tables are made once and kept with the environment (python_peers.prepared): that alone takes minutes.
 """
 
-import base64
 import contextlib
 import json
 import os
 import pathlib
 import shutil
-import signal
 import subprocess
 import sys
 import tempfile
 import threading
-import urllib.error
-import urllib.request
 
 from peers import openstack_parts as parts
-from running import Program, fresh_address, running, wait_until
-from running_gateway import free_ports
+from peers import openstack_processes as processes
+from running import running
 
 sys.path.insert(0, str(pathlib.Path(__file__).parents[2] / "live"))
 import python_peers
 
-COMMANDS = {
-    "mariadb-server": ("mariadbd", "mariadb-install-db", "mariadb"),
-    "rabbitmq-server": ("/usr/lib/rabbitmq/bin/rabbitmq-server",),
-    "bind9": ("named", "rndc"),
-}
-PATIENCE_S = 180  # for the whole to be up, on two cores that others use too
+missing = processes.missing
 PREPARATION = "4"  # to be changed when what _prepare makes changes
-
-
-def missing():
-    """Why it cannot be had here; empty if it can."""
-    packages = [name for name, commands in COMMANDS.items() if not all(shutil.which(command, path=_PATH) for command in commands)]
-    return f"not installed (Debian packages): {', '.join(packages)}" if packages else ""
-
-
-_PATH = f"{os.environ.get('PATH', '')}:/usr/sbin:/sbin"
-
-
-class Settings:
-    """Where everything is. ports: by service."""
-
-    def __init__(self, folder, environment):
-        self.folder = pathlib.Path(folder)
-        self.environment = environment
-        self.address = fresh_address()
-        names = [*parts.WSGI, "rabbitmq", "dist", "mdns"]
-        self.ports = dict(zip(names, free_ports(len(names), self.address), strict=True))
-        self.nameserver = "127.0.0.1"  # BIND listens on addresses that an interface lists only
-        self.epmd, self.ports["named"], self.ports["rndc"] = free_ports(3, self.nameserver)
-        self.socket = self.folder / "sql"
-
-
-class _Service(Program):
-    """A process of the stack. ready: a callable, or none when running is enough."""
-
-    def __init__(self, name, settings, command, *, ready=lambda: True, environment=None):
-        super().__init__(name, settings.folder / "logs")
-        self._settings, self._command, self._ready = settings, command, ready
-        self._environment = environment or {}
-
-    def command(self):
-        pairs = {**parts.environment(self._settings), **self._environment}
-        return ["env", *(f"{key}={value}" for key, value in pairs.items()), *map(str, self._command)]
-
-    def wait_ready(self):
-        def ready():
-            assert self.process.poll() is None, f"{self.name} ended with status {self.process.returncode}:\n{self.text()[-3000:]}"
-            return self._ready()
-
-        wait_until(ready, f"{self.name} is ready", within=PATIENCE_S)
-
-    def pause(self):
-        self.signal(signal.SIGSTOP)
-
-    def resume(self):
-        self.signal(signal.SIGCONT)
-
-
-def _answers(url):
-    """Any answer that is no fault of the server's own."""
-    try:
-        urllib.request.urlopen(url, timeout=20).close()
-    except urllib.error.HTTPError as error:
-        error.close()
-        return error.code < 500
-    return True
-
-
-def _run(settings, *command, given=None):
-    done = subprocess.run(
-        [*map(str, command)],
-        input=given,
-        env=os.environ | parts.environment(settings),
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-    assert done.returncode == 0, f"{command}:\n{done.stdout[-2000:]}{done.stderr[-3000:]}"
-    return done.stdout
-
-
-def _sql(settings, text):
-    return _run(settings, "mariadb", f"--socket={settings.socket}", "--user=root", "--batch", given=text)
-
-
-def _mariadb(settings):
-    data = settings.folder / "mysql"
-    fast = ["--innodb-flush-log-at-trx-commit=0", "--skip-log-bin", "--innodb-buffer-pool-size=64M", "--performance-schema=off"]
-    account = ["--user=root"] if os.getuid() == 0 else []
-    command = [
-        "mariadbd",
-        "--no-defaults",
-        f"--datadir={data}",
-        f"--socket={settings.socket}",
-        "--skip-networking",
-        "--skip-name-resolve",
-    ]
-    command += [*fast, *account, "--max-connections=500", f"--pid-file={settings.folder / 'mariadb.pid'}"]
-    return _Service("mariadb", settings, command, ready=lambda: _listens(settings.socket))
-
-
-def _listens(path):
-    import socket
-
-    with socket.socket(socket.AF_UNIX) as probe:
-        probe.connect(str(path))
-    return True
-
-
-def _rabbitmq(settings):
-    folder = settings.folder / "rabbitmq"
-    folder.mkdir(parents=True, exist_ok=True)
-    port = settings.ports["rabbitmq"]
-    (folder / "rabbitmq.conf").write_text(f"listeners.tcp.1 = {settings.address}:{port}\nlog.console = true\nlog.file = false\n")
-    (folder / "plugins").write_text("[].\n")
-    environment = {
-        "RABBITMQ_NODENAME": f"live{settings.epmd}@localhost",
-        "RABBITMQ_CONFIG_FILE": folder / "rabbitmq.conf",
-        "RABBITMQ_MNESIA_BASE": folder,
-        "RABBITMQ_LOG_BASE": folder,
-        "RABBITMQ_ENABLED_PLUGINS_FILE": folder / "plugins",
-        "RABBITMQ_DIST_PORT": settings.ports["dist"],
-        "RABBITMQ_HOME": "/usr/lib/rabbitmq",
-        "ERL_EPMD_PORT": settings.epmd,
-        "ERL_EPMD_ADDRESS": "127.0.0.1",
-        "LANG": "C.UTF-8",
-    }
-    command = ["/usr/lib/rabbitmq/bin/rabbitmq-server"]
-    return _Service("rabbitmq", settings, command, ready=lambda: _speaks(settings.address, port), environment=environment)
-
-
-def _speaks(host, port):
-    import socket
-
-    with socket.create_connection((host, port), timeout=2) as probe:
-        probe.sendall(b"AMQP\x00\x00\x09\x01")
-        return probe.recv(1) != b""
-
-
-def _epmd(settings):
-    command = ["epmd", "-port", settings.epmd, "-address", "127.0.0.1"]
-    return _Service("epmd", settings, command, ready=lambda: _connects("127.0.0.1", settings.epmd))
-
-
-def _connects(host, port):
-    import socket
-
-    socket.create_connection((host, port), timeout=2).close()
-    return True
-
-
-def _named(settings):
-    folder = settings.folder / "named"
-    folder.mkdir(parents=True, exist_ok=True)
-    secret = base64.b64encode(os.urandom(32)).decode()
-    (folder / "rndc.key").write_text(f'key "rndc-key" {{ algorithm hmac-sha256; secret "{secret}"; }};\n')
-    (folder / "named.conf").write_text(parts.named(settings))
-    command = ["named", "-g", "-c", folder / "named.conf", "-n", "1"]
-    return _Service("named", settings, command, ready=lambda: _connects(settings.nameserver, settings.ports["rndc"]))
-
-
-def _wsgi(settings, name):
-    python = settings.environment / "bin" / "python"
-    command = [python, settings.folder / "serve.py", settings.address, settings.ports[name], parts.WSGI[name]]
-    return _Service(f"{name}-api", settings, command, ready=lambda: _answers(parts.url(settings, name) + "/"))
-
-
-def _daemon(settings, name):
-    service = parts.DAEMONS[name]
-    config = settings.folder / service / f"{service}.conf"
-    return _Service(name, settings, [settings.environment / "bin" / name, "--config-file", config])
 
 
 def _prepare(environment, made):
     """Databases with their tables, Keystone's keys and its first administrator, a CA for Octavia."""
     with tempfile.TemporaryDirectory(prefix="fg-os-") as scratch:
-        settings = Settings(scratch, environment)
+        settings = processes.Settings(scratch, environment)
         parts.write(settings)
         account = [f"--user={'root' if os.getuid() == 0 else os.environ.get('USER', '')}"]
         data = settings.folder / "mysql"
-        _run(
+        processes.run(
             settings,
             "mariadb-install-db",
             "--no-defaults",
@@ -218,15 +45,15 @@ def _prepare(environment, made):
             "--auth-root-authentication-method=normal",
             *account,
         )
-        mariadb = _mariadb(settings)
+        mariadb = processes.mariadb(settings)
         with running(mariadb):
-            _sql(settings, "".join(f"CREATE DATABASE {name} CHARACTER SET utf8mb4;" for name in parts.DATABASES))
+            processes.sql(settings, "".join(f"CREATE DATABASE {name} CHARACTER SET utf8mb4;" for name in parts.DATABASES))
             _tables(settings)
-            keystone = _wsgi(settings, "keystone")
+            keystone = processes.wsgi(settings, "keystone")
             with running(keystone):
                 _point(settings, "keystone")
                 _register(OpenStack(settings))
-            _sql(settings, "SET GLOBAL innodb_fast_shutdown = 0; SHUTDOWN;")
+            processes.sql(settings, "SET GLOBAL innodb_fast_shutdown = 0; SHUTDOWN;")
             mariadb.process.wait(60)
         shutil.copytree(data, made / "mysql")
         shutil.copytree(settings.folder / "keystone", made / "keystone")
@@ -235,7 +62,9 @@ def _prepare(environment, made):
 
 def _ca(settings, made):
     subject = ["-subj", "/CN=live", "-days", "3650", "-nodes"]
-    _run(settings, "openssl", "req", "-x509", "-newkey", "rsa:2048", "-keyout", made / "ca.key", "-out", made / "ca.pem", *subject)
+    processes.run(
+        settings, "openssl", "req", "-x509", "-newkey", "rsa:2048", "-keyout", made / "ca.key", "-out", made / "ca.pem", *subject
+    )
 
 
 def _nowhere(name):
@@ -250,22 +79,22 @@ def _tables(settings):
         return ["--config-file", folder / service / ("glance-api.conf" if service == "glance" else f"{service}.conf")]
 
     keystone = [bin_ / "keystone-manage", *at("keystone")]
-    _run(settings, *keystone, "db_sync")
+    processes.run(settings, *keystone, "db_sync")
     account = ["--keystone-user", "root", "--keystone-group", "root"] if os.getuid() == 0 else []
-    _run(settings, *keystone, "fernet_setup", *account)
-    _run(settings, *keystone, "credential_setup", *account)
-    _run(settings, *keystone, "bootstrap", "--bootstrap-password", parts.PASSWORD, "--bootstrap-region-id", parts.REGION,
+    processes.run(settings, *keystone, "fernet_setup", *account)
+    processes.run(settings, *keystone, "credential_setup", *account)
+    processes.run(settings, *keystone, "bootstrap", "--bootstrap-password", parts.PASSWORD, "--bootstrap-region-id", parts.REGION,
          "--bootstrap-public-url", _nowhere("keystone"), "--bootstrap-internal-url", _nowhere("keystone"))  # fmt: skip
-    _run(settings, bin_ / "glance-manage", *at("glance"), "db_sync")
-    _run(settings, bin_ / "placement-manage", *at("placement"), "db", "sync")
+    processes.run(settings, bin_ / "glance-manage", *at("glance"), "db_sync")
+    processes.run(settings, bin_ / "placement-manage", *at("placement"), "db", "sync")
     nova = [bin_ / "nova-manage", *at("nova")]
-    _run(settings, *nova, "api_db", "sync")
-    _run(settings, *nova, "cell_v2", "map_cell0", "--database_connection", parts.database(settings, "nova_cell0"))
-    _run(settings, *nova, "cell_v2", "create_cell", "--name", "cell1")
-    _run(settings, *nova, "db", "sync")
-    _run(settings, bin_ / "neutron-db-manage", *at("neutron"), "upgrade", "heads")
-    _run(settings, bin_ / "octavia-db-manage", *at("octavia"), "upgrade", "head")
-    _run(settings, bin_ / "designate-manage", *at("designate"), "database", "sync")
+    processes.run(settings, *nova, "api_db", "sync")
+    processes.run(settings, *nova, "cell_v2", "map_cell0", "--database_connection", parts.database(settings, "nova_cell0"))
+    processes.run(settings, *nova, "cell_v2", "create_cell", "--name", "cell1")
+    processes.run(settings, *nova, "db", "sync")
+    processes.run(settings, bin_ / "neutron-db-manage", *at("neutron"), "upgrade", "heads")
+    processes.run(settings, bin_ / "octavia-db-manage", *at("octavia"), "upgrade", "head")
+    processes.run(settings, bin_ / "designate-manage", *at("designate"), "database", "sync")
 
 
 class OpenStack:
@@ -345,7 +174,7 @@ class OpenStack:
 
     def say_member(self, member, status):
         """What a health monitor would say of a member: there is none whose heartbeats could be forged."""
-        _sql(self.settings, f"UPDATE octavia.member SET operating_status = '{status}' WHERE id = '{member}';")
+        processes.sql(self.settings, f"UPDATE octavia.member SET operating_status = '{status}' WHERE id = '{member}';")
 
     def zone(self, name):
         """A zone that the nameserver answers for."""
@@ -370,7 +199,7 @@ def running_openstack():
     environment = python_peers.install("openstack")
     ready = python_peers.prepared("openstack", PREPARATION, _prepare)
     with tempfile.TemporaryDirectory(prefix="fg-os-", ignore_cleanup_errors=True) as scratch:
-        settings = Settings(scratch, environment)
+        settings = processes.Settings(scratch, environment)
         shutil.copytree(ready / "mysql", settings.folder / "mysql")
         for name in ("fernet", "credential"):
             shutil.copytree(ready / "keystone" / name, settings.folder / "keystone" / name)
@@ -382,9 +211,9 @@ def running_openstack():
 
 def _started(cloud):
     settings = cloud.settings
-    below = [_mariadb(settings), _epmd(settings), _rabbitmq(settings), _named(settings)]
-    apis = [_wsgi(settings, name) for name in parts.WSGI]
-    daemons = [_daemon(settings, name) for name in parts.DAEMONS]
+    below = [processes.mariadb(settings), processes.epmd(settings), processes.rabbitmq(settings), processes.named(settings)]
+    apis = [processes.wsgi(settings, name) for name in parts.WSGI]
+    daemons = [processes.daemon(settings, name) for name in parts.DAEMONS]
     programs = [*below, *apis, *daemons]
     cloud.services = {program.name: program for program in programs}
     try:
@@ -416,7 +245,7 @@ def _point(settings, *names):
     for number, (name, transport) in cells.items():
         values = f"database_connection = '{parts.database(settings, name)}', transport_url = '{transport}'"
         text += f"UPDATE nova_api.cell_mappings SET {values} WHERE id = {number};"
-    _sql(settings, text)
+    processes.sql(settings, text)
 
 
 def _register(cloud):
@@ -460,7 +289,7 @@ def _pool(settings, failed):
     written.write_text(json.dumps(parts.pools(settings)))
     config = ["--config-file", settings.folder / "designate" / "designate.conf"]
     try:
-        _run(settings, settings.environment / "bin" / "designate-manage", *config, "pool", "update", "--file", written)
+        processes.run(settings, settings.environment / "bin" / "designate-manage", *config, "pool", "update", "--file", written)
     except AssertionError as error:
         failed.append(error)
 
@@ -468,8 +297,8 @@ def _pool(settings, failed):
 def _wait(ask, what):
     """As wait_until, with pauses: each question costs these services a tenth of a second of a core."""
     never = threading.Event()
-    for _ in range(PATIENCE_S * 4):
+    for _ in range(processes.PATIENCE_S * 4):
         if ask():
             return
         never.wait(0.25)
-    raise AssertionError(f"not in {PATIENCE_S} s: {what}")
+    raise AssertionError(f"not in {processes.PATIENCE_S} s: {what}")
