@@ -50,6 +50,11 @@ def measure(*, console: Console) -> dict[str, Any]:
         with _running(here, result) as process:
             _wait_for(result, process)
             details = json.loads(result.read_text())
+    return report(judged(details), console)
+
+
+def judged(details: dict[str, Any]) -> dict[str, Any]:
+    """The figures that the design names, and which of them are over what it allows."""
     figures = {
         "merge_ms": details["merge"]["merge_processor_ms"],
         "turn_ms": max(details[part]["turns"]["longest_ms"] for part in ("merge", "change", "again")),
@@ -58,9 +63,13 @@ def measure(*, console: Console) -> dict[str, Any]:
         "memory_mb": details["memory"]["most_mb"],
     }
     over = {name: f"{figures[name]} is over {limit}" for name, limit in LIMITS.items() if figures[name] > limit}
-    for name, words in over.items():
-        console.print(f"{name}: {words}", style="yellow", markup=False)
     return {"figures": figures, "limits": LIMITS, "over": over, "details": details, "broken": {}}
+
+
+def report(result: dict[str, Any], console: Console) -> dict[str, Any]:
+    for name, words in result["over"].items():
+        console.print(f"{name}: {words}", style="yellow", markup=False)
+    return result
 
 
 def table(result: dict[str, Any]) -> Table:
