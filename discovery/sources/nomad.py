@@ -35,6 +35,8 @@ ALL = "*"
 # A connection each; with those of the lists and of the short questions they stay below the 100 that an agent allows one client.
 MOST_WATCHED = 64
 _SWEEP_EVERY = 1.0  # at most; what is not watched by a query of its own is read whole, so a rollout must not read it at every step
+# Answers without news come when a query's time is over; a proxy that drops `index` would give them as fast as it is asked.
+_UNCHANGED = 0.05
 _MOST_NAMESPACES = 8  # lists that are waited for at once; for more there is `*`
 
 _HOST = re.compile(r"(?=.{1,253}\Z)[a-z0-9_]([a-z0-9_-]{0,61}[a-z0-9_])?(\.[a-z0-9_]([a-z0-9_-]{0,61}[a-z0-9_])?)*")
@@ -176,6 +178,8 @@ class _Watch:
                 index = 0  # the servers were restored: what they say now is believed once it is said consistently
                 continue
             changed, index = answer.index != index, answer.index
+            if not changed:
+                await trio.sleep(_UNCHANGED)
             keys = self._keys(answer.value or ())
             if changed or namespace not in self._lists:
                 self._lists[namespace] = keys
@@ -187,7 +191,7 @@ class _Watch:
         unusable = {key for key in found if not _HOST.fullmatch(self._hostname(key))}
         for key in unusable - self._source._unnamed:
             _log.warning("nomad.no_name", namespace=key.namespace, service=key.service, hostname=self._hostname(key)[:300])
-        self._source._unnamed = unusable
+        self._source._unnamed |= unusable
         return frozenset(found - unusable)
 
     async def _check_allowed(self) -> None:
@@ -229,6 +233,8 @@ class _Watch:
             if answer.index < index:
                 index = 0
                 continue
+            if answer.index == index:
+                await trio.sleep(_UNCHANGED)
             index = answer.index
             self._took(key, answer.value or ())
 

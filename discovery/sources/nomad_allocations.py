@@ -29,6 +29,7 @@ QUESTIONS_PER_SECOND = 100
 # An allocation without checks has only its status to ask for, and its registration goes with it: this finds one whose client was lost.
 STATUS_EVERY = 60.0
 _RETRY = 1.0  # after a question that failed: the agent may restart, the allocation's client may be away
+_NODES_APART = 0.2  # a large cluster's nodes change all the time
 _NODES_RETRY = 10.0  # what nodes say of themselves decides labels and localities only
 
 _log = structlog.get_logger("nomad")
@@ -236,6 +237,7 @@ class Asking:
             for node in {*before, *latest}:
                 if before.get(node, latest.get(node)) != latest.get(node):
                     self._renew(_Item("node", node))
+            await trio.sleep(_NODES_APART)
 
     def _renew(self, item: _Item) -> None:
         """A node changed or went: read it anew if it is needed, and otherwise when it is."""

@@ -2,13 +2,21 @@
 happens to the servers is felt by a request."""
 
 import contextlib
+import json
+import urllib.request
 
 import go_peers
 import pytest
 import trio
-from peers.nomad import Nomad
-from running import Fedgate, running
+from peers.nomad import Agent, Nomad
+from running import Fedgate, running, wait_until
 from running_gateway import until
+
+from discovery.clients.nomad import NomadOptions
+from discovery.here import Here
+from discovery.source import SourceLost
+from discovery.sources.nomad import NomadSource, NomadSourceOptions
+from discovery.update import Reset
 
 pytestmark = [
     pytest.mark.live,
@@ -153,3 +161,47 @@ def _source(gateway):
         return next(each for each in await gateway.rows("sources") if each["name"] == "nomad")
 
     return row
+
+
+def test_who_may_read_nothing_is_told_so_and_a_token_that_is_replaced_is_used(tmp_path):
+    agent = Agent("guarded", tmp_path, server={"enabled": True, "bootstrap_expect": 1}, acl={"enabled": True})
+    token = tmp_path / "token"
+    with running(agent):
+        root = _call(agent, "PUT", "/v1/acl/bootstrap", {})["SecretID"]
+        rules = 'namespace "default" { policy = "read" }'
+        _call(agent, "PUT", "/v1/acl/policy/reader", {"Name": "reader", "Rules": rules}, token=root)
+        reader = _call(agent, "PUT", "/v1/acl/token", {"Name": "r", "Type": "client", "Policies": ["reader"]}, token=root)[
+            "SecretID"
+        ]
+        token.write_text("00000000-0000-0000-0000-000000000000")
+        said = trio.run(_first, agent.url, str(token))
+        assert isinstance(said, SourceLost)
+        assert "403" in str(said)
+        assert "00000000" not in str(said)
+        assert "read-job" in str(trio.run(_first, agent.url, "")), "Nomad itself answers nobody with an empty list"
+        token.write_text(reader)
+        assert trio.run(_first, agent.url, str(token)) == Reset(())
+
+
+async def _first(url, token_file):
+    """What a source says first, or why it is lost."""
+    source = NomadSource("n", Here("east"), NomadSourceOptions(NomadOptions(url, token_file=token_file)))
+    try:
+        with trio.fail_after(30):
+            async with source.watch() as updates:
+                async for update in updates:
+                    return update
+    except* SourceLost as group:
+        error = group
+        while isinstance(error, BaseExceptionGroup):
+            error = error.exceptions[0]
+    return error
+
+
+def _call(agent, method, path, body, *, token=""):
+    def call():  # just after the election it may refuse
+        request = urllib.request.Request(agent.url + path, json.dumps(body).encode(), {"X-Nomad-Token": token}, method=method)
+        with urllib.request.urlopen(request, timeout=10) as answer:
+            return (json.loads(answer.read() or b"null"),)
+
+    return wait_until(call, f"{method} {path}")[0]

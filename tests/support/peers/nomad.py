@@ -43,7 +43,7 @@ http.server.ThreadingHTTPServer((sys.argv[1], int(sys.argv[2])), Answer).serve_f
 SECOND = 1_000_000_000
 
 
-class _Agent(Program):
+class Agent(Program):
     """One process of Nomad, on an address of its own."""
 
     def __init__(self, name, folder, **settings):
@@ -86,8 +86,8 @@ class Nomad:
     def __init__(self, folder, name="nomad"):
         self.folder = pathlib.Path(folder) / name
         self.workloads = fresh_address()
-        self.server = _Agent(f"{name}-server", self.folder, server={"enabled": True, "bootstrap_expect": 1})
-        self.client = _Agent(
+        self.server = Agent(f"{name}-server", self.folder, server={"enabled": True, "bootstrap_expect": 1})
+        self.client = Agent(
             f"{name}-client",
             self.folder,
             client={
