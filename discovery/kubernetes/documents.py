@@ -121,4 +121,4 @@ def published(found: Iterable[Stored]) -> tuple[RawDocument, ...]:
 
 
 def _is_secret(found: Stored) -> bool:
-    return found.document.content["kind"] == "Secret"
+    return bool(found.document.content["kind"] == "Secret")

@@ -81,8 +81,9 @@ def external(hostname: str, found: kube.Service, addresses: tuple[str, ...], tar
     if target is not None:
         made = tuple(_renamed(endpoint, written, target) for endpoint in target.endpoints) if written else target.endpoints
     else:
-        served = tuple((port.name, port.target_port or port.port) for port in found.spec.ports or ())
-        pairs = tuple(pair for pair in served if isinstance(pair[1], int))
+        pairs = tuple(
+            (port.name, number) for port in found.spec.ports or () if isinstance(number := port.target_port or port.port, int)
+        )
         made = tuple(
             Endpoint(address, ports=pairs, cluster=here.cluster, network=here.network, locality=here.locality)
             for address in sorted(addresses)

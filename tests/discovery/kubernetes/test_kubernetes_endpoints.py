@@ -78,6 +78,13 @@ def test_an_endpoint_is_its_pod():
     )
 
 
+def test_a_pod_of_a_stateful_set_has_a_name_of_its_own():
+    (found,) = endpoints(
+        kube_api.slice_of("db", ("10.0.0.1", {"hostname": "db-0", "pod": "p"})), where=around([kube_api.pod("p", a="b")])
+    )
+    assert found.labels == (("a", "b"), ("fedgate.io/hostname", "db-0"))
+
+
 def test_a_port_that_is_left_open_is_the_services_own_and_one_nobody_knows_is_not_served():
     content = kube_api.slice_of("web", "10.0.0.1", ports=[{"name": "http"}, {"name": "who"}, {"port": 9}])
     (found,) = endpoints(content, ports=[{"name": "http", "port": 80}])
