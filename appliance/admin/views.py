@@ -18,8 +18,9 @@ from appliance.admin.rows import (
 )
 from discovery.model import Health
 from gateway.engine import BackendStatistics, EndpointStatistics, Statistics
+from gateway.native.sockets import datagrams_key
 from gateway.policy.balance import Count, loads
-from gateway.snapshot import Backend, FilterChain, Forward, LbEndpoint, Snapshot, VirtualHost
+from gateway.snapshot import Backend, FilterChain, Forward, LbEndpoint, Listener, Snapshot, VirtualHost
 from gateway.verdicts import AddressState, Verdict, Verdicts
 
 _GOOD = Verdict(Health.HEALTHY)
@@ -42,13 +43,18 @@ def listeners(seen: Seen) -> list[ListenerRow]:
             address=listener.address,
             port=listener.port,
             kind=listener.kind.value,
-            bound=listener.key not in seen.listener_faults,
-            error=seen.listener_faults.get(listener.key, ""),
+            bound=not _fault(listener, seen),
+            error=_fault(listener, seen),
             chains=tuple(_chain(chain) for chain in listener.chains),
         )
         for listener in seen.snapshot.listeners()
     ]
     return sorted(rows, key=lambda row: (row.port, row.address))
+
+
+def _fault(listener: Listener, seen: Seen) -> str:
+    """Why it does not listen, or not by UDP."""
+    return seen.listener_faults.get(listener.key) or seen.listener_faults.get(datagrams_key(listener), "")
 
 
 def _chain(chain: FilterChain) -> ChainRow:

@@ -83,6 +83,13 @@ def test_listeners_say_whether_they_listen():
     assert (faulty.bound, faulty.error) == (False, "in use")
 
 
+def test_a_nameserver_must_listen_by_udp_too():
+    seen = Snapshot.of([Listener("127.0.0.1", 53, ListenerKind.DNS)])
+    assert views.listeners(Seen(seen))[0].bound
+    faulty = views.listeners(Seen(seen, listener_faults={"udp:127.0.0.1:53": "in use"}))[0]
+    assert (faulty.bound, faulty.error) == (False, "in use")
+
+
 def test_routes_in_the_order_of_matching():
     (row,) = views.routes(Seen(snapshot()))
     assert row.match == "path=^/api"
