@@ -25,7 +25,9 @@ import trio
 T = TypeVar("T")
 
 _AT_ONCE = 4  # threads and connections to a cloud: its APIs are Python processes, a handful of workers each
-TIMEOUT = 10.0  # seconds for connecting and for each pause in an answer: a listing of thousands takes an API up to five
+# Seconds for connecting and for each pause in an answer: a listing of thousands takes an API five, its first answer after a start as many.
+# Nothing waits for it, as what was known stands.
+TIMEOUT = 20.0
 _DEADLINE = 60.0  # seconds for a whole listing: longer and what its first page said is too old
 _MOST_PAGES = 200  # of 1,000 entries each, as Nova and Neutron have it: far above what a project may own
 _WORDS = 300  # of an API's error that are shown

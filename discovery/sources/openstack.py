@@ -119,8 +119,11 @@ class OpenStackSource:
                         yield Upsert(service)
                 for hostname in before.keys() - known.keys():
                     yield Remove(hostname)
-        finally:
+        except SourceLost:
+            raise  # the next watch goes on with this token: a cloud in trouble is not asked for another each time
+        except BaseException:
             self._client.close()
+            raise
 
     def _pause(self, took: float) -> float:
         """At most half of the time goes into reading, however slow the cloud is."""
