@@ -127,8 +127,8 @@ async def test_nobody_there_is_lost_with_words(nursery):
         pytest.RaisesExc(SourceLost, match="check that a Nomad agent answers"), allow_unwrapped=True, flatten_subgroups=True
     ):
         async with source.watch() as updates:
-            async for _ in updates:
-                pass
+            async for update in updates:
+                pytest.fail(f"it said {update}")
 
 
 async def test_a_token_that_may_read_nothing_is_a_loss_not_an_empty_registry(nursery):
@@ -137,8 +137,8 @@ async def test_a_token_that_may_read_nothing_is_a_loss_not_an_empty_registry(nur
     source = await start(nursery, nomad)
     with pytest.RaisesGroup(pytest.RaisesExc(SourceLost, match="read-job"), allow_unwrapped=True, flatten_subgroups=True):
         async with source.watch() as updates:
-            async for _ in updates:
-                pass
+            async for update in updates:
+                pytest.fail(f"it said {update}")
     nursery.cancel_scope.cancel()
 
 
