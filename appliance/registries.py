@@ -75,9 +75,10 @@ def registry(wanted: Registry) -> Source:
             cert_file=_path(nomad.cert_file, folder),
             key_file=_path(nomad.key_file, folder),
         )
-        return NomadSource(
-            written.name, here, NomadSourceOptions(connection=options, namespaces=(nomad.namespace,), tags=nomad.tags)
+        chosen = NomadSourceOptions(
+            connection=options, namespaces=nomad.read_namespaces, tags=nomad.tags, allow_stale=nomad.allow_stale
         )
+        return NomadSource(written.name, here, chosen)
     if written.openstack is not None:
         from discovery.sources.openstack import Discover, OpenStackOptions, OpenStackSource
 

@@ -94,7 +94,7 @@ class Asking:
         """What an earlier watch knew and nothing needs any more."""
         for kind, known in (("allocation", self._allocations), ("node", self._nodes)):
             for gone in [each for each in known if _Item(kind, each) not in self._users]:
-                del known[gone]  # type: ignore[attr-defined]
+                del known[gone]
 
     async def run(self) -> None:
         """Ask until cancelled."""
