@@ -119,7 +119,7 @@ async def test_findings_are_told_to_the_sources_that_show_them(nursery):
     world.registries = Registries(world.feed, lambda registry: make[registry.written.name](registry), "east", rng=lambda: 1.0)
     nursery.start_soon(world.registries.run)
     await world.want(CONSUL, NOMAD)
-    finding = Finding("a.x", "ports", "differ", ShardKey("east", "a"), ())
+    finding = Finding("a.x", "ports", "differ", ShardKey("east", "a"), (ShardKey("east", "b"),))
     findings = {"a.x": (finding,)}
     world.registries.report(findings)
     world.registries.report(findings)
