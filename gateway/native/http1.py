@@ -122,4 +122,3 @@ class Http1Exchange(Exchange):
 
     def abort(self) -> None:
         self.stream.abort()
-

@@ -369,4 +369,3 @@ class _Way:
             self._drainer = None
         self.source.listen(nobody)
         del self.other
-

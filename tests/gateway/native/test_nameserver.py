@@ -139,6 +139,7 @@ async def test_before_the_first_sync_unknown_names_fail_and_known_ones_are_answe
         (b"\x12\x34\x28\0\0\x01" + b"\0" * 6 + b"\0\0\x06\0\x01", dns.rcode.NOTIMP),  # an update
         (b"\x12\x34\x01\0\0\x01" + b"\0" * 5 + b"\x01\0\0\x01\0\x01" + b"\0\0\x29\x04\xd0\0\x01\0\0\0\0", dns.rcode.BADVERS),
     ],
+    ids=["nothing", "response", "cut", "two-questions", "update", "edns-1"],
 )
 async def test_what_is_no_question_gets_an_error_or_nothing(wire, answer):
     async with nameserving(REVIEWS) as server:
@@ -198,7 +199,11 @@ def framed(*wires):
 QUESTION = dns.message.make_query("reviews.shop", "A").to_wire()
 
 
-@pytest.mark.parametrize("data", [framed(b"short"), framed(bytes(5000)), framed(QUESTION[:2] + b"\x81" + QUESTION[3:])])
+@pytest.mark.parametrize(
+    "data",
+    [framed(b"short"), framed(bytes(5000)), framed(QUESTION[:2] + b"\x81" + QUESTION[3:])],
+    ids=["short", "zeros", "response"],
+)
 async def test_what_is_no_question_by_tcp_ends_the_connection(data):
     async with nameserving(REVIEWS) as server:
         async with await trio.open_tcp_stream(server.address, server.port) as stream:
