@@ -93,7 +93,7 @@ class Asking:
     def forget(self, key: Key) -> None:
         """Ask for it no more."""
         for of in (self._swept, self._urgent, self._quiet, self._seen):
-            of.pop(key, None)  # type: ignore[attr-defined]
+            of.pop(key, None)
         if key in self._watched.value:
             self._watched.set({other: None for other in self._watched.value if other != key})
 

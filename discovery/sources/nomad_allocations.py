@@ -1,15 +1,16 @@
 """What must be asked for besides Nomad's registrations: the checks of their allocations, and their nodes.
 
-Theory of operation. A heap says when which allocation or node is due; at most AT_ONCE questions are under way. An allocation is asked for
-itself first (does it run, how many checks has it), then for its checks' results: every CHECK_EVERY while it has checks, sooner while one has
-not run yet, hardly ever when it has none. A node is asked for when it is first seen and when the list of nodes says that it changed. An
-answer that fails leaves what was known before.
+Theory of operation. A heap says when which allocation or node is due; at most AT_ONCE of them are asked for. A new allocation is asked for
+itself (does it run, how many checks has it) and for its checks' results at once, because its traffic waits for both; later for the results
+alone: every CHECK_EVERY while it has checks, sooner while one has not run yet, hardly ever when it has none. A node is asked for when it is
+first seen and when the list of nodes says that it changed. An answer that fails leaves what was known before.
 """
 
 from __future__ import annotations
 
+import contextlib
 import heapq
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from typing import NamedTuple
 
 import msgspec
@@ -38,6 +39,8 @@ _CHECKS = msgspec.json.Decoder(dict[str, CheckResult] | None)
 _ALLOCATION = msgspec.json.Decoder(Allocation)
 _NODE = msgspec.json.Decoder(Node)
 _NODES = msgspec.json.Decoder(tuple[NodeStub, ...] | None)
+
+_UNASKED: Mapping[str, CheckResult] = {}
 
 
 class _Item(NamedTuple):
@@ -186,19 +189,52 @@ class Asking:
 
     async def _ask_allocation(self, item: _Item) -> float:
         """Seconds to the next question."""
-        found = self._found.get(item.id)
-        if found is None or item in self._fresh or not found.checks:
+        found, results = self._found.get(item.id), _UNASKED
+        if found is None or item in self._fresh:
             self._fresh.discard(item)
-            found = (await self._client.get(f"/v1/allocation/{part(item.id)}", _ALLOCATION, stale=True)).value
-            self._found[item.id] = found
+            found, results = await self._ask_both(item)
+        elif not found.checks:
+            found = await self._ask_itself(item)
         before = self._allocations.get(item.id)
         if not found.checks:
             self._allocations[item.id] = seen(found, {}, before)
             return STATUS_EVERY
-        results = (await self._client.get(f"/v1/client/allocation/{part(item.id)}/checks", _CHECKS)).value or {}
+        if results is _UNASKED:
+            results = await self._ask_checks(item)
         state = self._allocations[item.id] = seen(found, results, before)
         pending = state.results < state.declared or any(each.status == "pending" for each in results.values())
         return self._interval(PENDING_EVERY if pending else CHECK_EVERY)
+
+    async def _ask_both(self, item: _Item) -> tuple[Allocation, Mapping[str, CheckResult]]:
+        """The allocation and its checks at once, because what is new waits for both. Raises what the client raises."""
+        failed: NomadRefused | NomadUnreachable | None = None
+        async with trio.open_nursery() as nursery:
+            results = [_UNASKED]
+
+            async def checks() -> None:
+                with contextlib.suppress(NomadRefused, NomadUnreachable):  # asked again, if it has checks at all
+                    results[0] = await self._ask_checks(item)
+
+            nursery.start_soon(checks)
+            try:
+                found = await self._ask_itself(item)
+            except (NomadRefused, NomadUnreachable) as error:
+                failed = error
+                nursery.cancel_scope.cancel()
+            else:
+                if not found.checks:
+                    nursery.cancel_scope.cancel()  # there is nothing to wait for
+                    return found, _UNASKED
+        if failed is not None:
+            raise failed
+        return found, results[0]
+
+    async def _ask_itself(self, item: _Item) -> Allocation:
+        found = self._found[item.id] = (await self._client.get(f"/v1/allocation/{part(item.id)}", _ALLOCATION, stale=True)).value
+        return found
+
+    async def _ask_checks(self, item: _Item) -> Mapping[str, CheckResult]:
+        return (await self._client.get(f"/v1/client/allocation/{part(item.id)}/checks", _CHECKS)).value or {}
 
     def _interval(self, wanted: float) -> float:
         checked = sum(1 for found in self._found.values() if found.checks)

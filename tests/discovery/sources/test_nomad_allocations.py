@@ -71,7 +71,7 @@ async def test_what_is_wanted_is_asked_once_and_then_known(world):
     assert world.allocations["a1"].health("web") is Health.HEALTHY
     assert world.nodes["n1"].name == "n1"
     assert (world.asked("/v1/allocation/a1"), world.asked("/v1/node/n1")) == (1, 1)
-    assert world.asked("/v1/client") == 0, "it has no checks"
+    assert world.asked("/v1/client") <= 1, "it has no checks: they may be asked for beside it, and never again"
 
 
 async def test_a_listed_node_is_kept_for_the_next_that_runs_there(world):
