@@ -9,7 +9,8 @@ import msgspec
 
 from appliance.demo.load import Sample, percentile
 
-NEAR = 0.1 + 1e-9  # "the new steady state": every share within 10 points of it, 4 samples a window; at 5 a busy machine never settled
+# "The new steady state": every cluster's share within 10 points of it, 4 samples of a window; with 5 a busy machine never settled.
+NEAR = 0.1 + 1e-9
 WINDOW = 40  # samples over which a share is read: ten rounds of the four requests, so one sample is 2.5 points
 SETTLED = 0.4  # the last part of a phase that counts as its steady state
 
