@@ -50,6 +50,7 @@ from appliance.workers import Workers
 from discovery.watch import Watchable
 from federation.remembered import Remembered
 from gateway.engine import Report
+from gateway.native.off_limits import ADMIN_SOCKET
 from gateway.secret import Secrets
 from gateway.snapshot import Snapshot
 from gateway.verdicts import Verdicts
@@ -184,7 +185,7 @@ class Control:
             nursery.start_soon(self.journal.time_convergence, self.snapshots)
             nursery.start_soon(state.follow, self.snapshots, self.secrets)
             more = workloads.routes(registry) if registry is not None else []
-            nursery.start_soon(self._serve_unix, state.path / "admin.sock", app.writing(self.view, self, more))
+            nursery.start_soon(self._serve_unix, state.path / ADMIN_SOCKET, app.writing(self.view, self, more))
             if registry is not None:
                 nursery.start_soon(self._serve_unix, state.path / workloads.REGISTRATION, workloads.registration(registry))
             if plane is not None:

@@ -22,6 +22,7 @@ from gateway.native.codec.h1 import ClientCodec
 from gateway.native.host import Host
 from gateway.native.identity import PeerRefused
 from gateway.native.limits import Line
+from gateway.native.off_limits import check_reached
 from gateway.native.preface import Proxy, TunnelRefused, open_tunnel, say_proxy, set_keepalive
 from gateway.native.reactor import NEVER, READ, WRITE, DeadlineExceeded, Reactor, Strand, suspend
 from gateway.native.stream import Stream, TlsStream
@@ -346,6 +347,7 @@ class Dialer:
             if code not in _UNDER_WAY:
                 raise OSError(code, os.strerror(code))
             if code in _CONNECTED:
+                check_reached(sock)
                 return Stream(self.reactor, sock, strand.wake)
             stream = Stream(self.reactor, sock, strand.wake, events=WRITE)
         except BaseException:
@@ -359,6 +361,7 @@ class Dialer:
                 code = sock.connect_ex(address)
                 if code not in _UNDER_WAY:
                     raise OSError(code, os.strerror(code))
+            check_reached(sock)
             self.reactor.modify(stream.fd, READ)
         except BaseException:
             stream.close()

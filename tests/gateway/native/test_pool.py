@@ -123,3 +123,22 @@ async def test_an_abstract_unix_socket_is_an_endpoint():
         at = endpoint(0, address=f"@fedgate-test-{workload.port}")
         async with running(backend(), EndpointSet(NAME, (at,)), host(forward()), workloads=[workload]) as gateway:
             assert (await gateway.get()).startswith(b"HTTP/1.1 200")
+
+
+@pytest.mark.parametrize("way", ["path", "link", "proc"])
+async def test_no_endpoint_leads_to_the_admin_api(tmp_path, way):
+    workload = Workload()
+    (tmp_path / "state").mkdir()
+    with socket.socket(socket.AF_UNIX) as sock:
+        sock.bind(str(tmp_path / "state" / "admin.sock"))
+        sock.listen()
+        sock.setblocking(False)
+        workload.sock.close()
+        workload.sock = sock
+        (tmp_path / "s").symlink_to(tmp_path / "state" / "admin.sock")
+        paths = {"path": sock.getsockname(), "link": str(tmp_path / "s"), "proc": f"/proc/self/root{sock.getsockname()}"}
+        at = endpoint(0, address=paths[way])
+        async with running(backend(), EndpointSet(NAME, (at,)), host(forward()), workloads=[workload]) as gateway:
+            assert (await gateway.get()).startswith(b"HTTP/1.1 503 ")
+            assert dict(gateway.engine.statistics().requests[0].labels)["response_flags"] == "UF"
+        assert workload.requests == []
