@@ -3,7 +3,8 @@
 Theory of operation. One blocking query reads the whole prefix and returns when any key under it changes, so a change is published
 milliseconds later. What is not YAML keeps the last good documents of its key, and is an error until mended; a Consul that cannot be read
 keeps everything, and is an error of its own. A prefix that is empty is believed only if Consul's index went on: a Consul that lost its disk
-starts from the beginning, and a configuration is not withdrawn by accident.
+starts from the beginning, and a configuration is not withdrawn by accident. YAML is read in a thread: a value has 512 KiB at most, which
+takes a third of a second.
 """
 
 from __future__ import annotations
@@ -91,7 +92,7 @@ class ConsulDocuments:
                     0, f"{self._prefix} is empty since Consul's index went back; write the documents again, or restore Consul"
                 )
             self._index = answer.index
-            self._take(answer.data)
+            await self._take(answer.data)
             nursery.cancel_scope.cancel()
             return answer.index
         return 0
@@ -100,13 +101,15 @@ class ConsulDocuments:
         await self._again.wait()
         scope.cancel()
 
-    def _take(self, found: Sequence[Mapping[str, Any]]) -> None:
+    async def _take(self, found: Sequence[Mapping[str, Any]]) -> None:
         texts = {str(each["Key"]): (int(each["ModifyIndex"]), each.get("Value") or b"") for each in found[:MOST_KEYS]}
-        for key in self._keys.keys() - texts.keys():
+        files = {key: said for key, said in texts.items() if not key.endswith("/")}  # Consul's own page makes folders so
+        changed = {key: text for key, (index, text) in files.items() if key not in self._keys or self._keys[key].index != index}
+        parsed = await trio.to_thread.run_sync(_parsed, changed) if changed else {}
+        for key in self._keys.keys() - files.keys():
             del self._keys[key]
-        for key, (index, text) in texts.items():
-            if not key.endswith("/"):  # a folder, as Consul's own page makes them
-                self._keys.setdefault(key, _Key(key)).take(index, text)
+        for key, (documents, errors) in parsed.items():
+            self._keys.setdefault(key, _Key()).take(files[key][0], documents, errors)
         self._publish(
             "" if len(found) <= MOST_KEYS else f"has {len(found)} keys, of which {MOST_KEYS} are read; name a narrower prefix"
         )
@@ -129,26 +132,29 @@ class ConsulDocuments:
 class _Key:
     """One key: its last good documents (those that can be read, if it never was good), and the errors of its last reading."""
 
-    def __init__(self, key: str) -> None:
-        self._key = key
-        self._index = -1
+    def __init__(self) -> None:
+        self.index = -1
         self._good = False
         self.documents: tuple[RawDocument, ...] = ()
         self.errors: tuple[DocumentError, ...] = ()
 
-    def take(self, index: int, value: bytes) -> None:
-        if index == self._index:
-            return
-        self._index = index
-        origin = f"consul:{self._key}"
-        try:
-            documents, self.errors = parse(value.decode("utf-8-sig"), origin)
-        except UnicodeDecodeError as error:
-            documents = ()
-            self.errors = (DocumentError(Origin(origin), f"is not UTF-8: {error.reason}", "write YAML or JSON text"),)
-        self._good = self._good or not self.errors
-        if not self.errors or not self._good:
+    def take(self, index: int, documents: tuple[RawDocument, ...], errors: tuple[DocumentError, ...]) -> None:
+        self.index, self.errors = index, errors
+        self._good = self._good or not errors
+        if not errors or not self._good:
             self.documents = documents
+
+
+def _parsed(texts: Mapping[str, bytes]) -> dict[str, tuple[tuple[RawDocument, ...], tuple[DocumentError, ...]]]:
+    """What is written under each key. Pure; run in a thread."""
+    found = {}
+    for key, value in texts.items():
+        origin = f"consul:{key}"
+        try:
+            found[key] = parse(value.decode("utf-8-sig"), origin)
+        except UnicodeDecodeError as error:
+            found[key] = (), (DocumentError(Origin(origin), f"is not UTF-8: {error.reason}", "write YAML or JSON text"),)
+    return found
 
 
 def _tell(before: Documents, after: Documents) -> None:

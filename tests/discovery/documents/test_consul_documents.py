@@ -115,3 +115,26 @@ async def test_too_many_keys_are_said(consul, nursery, monkeypatch):
     await nursery.start(documents.run)
     assert len(documents.documents.value.documents) == 2
     assert "has 3 keys, of which 2 are read" in documents.documents.value.errors[0].message
+
+
+@pytest.mark.slow
+async def test_reading_yaml_does_not_hold_up_the_loop(consul, nursery):
+    many = b"kind: A\nspec:\n" + b"".join(b"  k%d: {a: 1, b: [x, y], c: {d: e}}\n" % number for number in range(4_000))
+    consul.say(CONF, [pair("conf/a", many, 2)])
+    longest, ended = 0.0, trio.Event()
+
+    async def watch():
+        nonlocal longest
+        while not ended.is_set():
+            before = trio.current_time()
+            await trio.sleep(0.001)
+            longest = max(longest, trio.current_time() - before)
+
+    nursery.start_soon(watch)
+    documents = ConsulDocuments(ConsulConnection(consul.address), "conf")
+    began = trio.current_time()
+    await nursery.start(documents.run)
+    took = trio.current_time() - began
+    ended.set()
+    assert kinds(documents.documents.value) == ["A"]
+    assert longest < took / 3
