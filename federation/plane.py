@@ -166,8 +166,12 @@ class Plane:
         """What `spec.publish` asks for."""
         return self._publishing.statuses()
 
+    def virtual_addresses(self, hostname: str) -> tuple[str, ...]:
+        """Those that the service was given; none for one that has its own, or none at all."""
+        return self._assigned.addresses.get(hostname, ())
+
     async def leave(self) -> None:
-        """Take back what was written to registries, for good: this gateway is taken out of service. Failures are logged."""
+        """Take back what was written to registries, for good: this gateway is taken out of service. Raises StillPublished."""
         await self._publishing.leave()
 
     def peers(self) -> tuple[PeerStatus, ...]:

@@ -3,7 +3,7 @@
 Theory of operation. A Publication is kept by hostname and made again when its service or a verdict on its endpoints changed, so that a change
 costs what it touches; while nobody publishes, nothing is made. A TaskSet keeps a publisher running for every entry of `spec.publish`. One
 that is taken out of the Node, or `leave`, takes back what it wrote; a process that ends leaves it, because a restart must not take
-services away.
+services away. What `leave` could not take back is kept for another try.
 """
 
 from __future__ import annotations
@@ -11,6 +11,7 @@ from __future__ import annotations
 from collections.abc import Callable, Collection, Generator, Iterable, Mapping
 from dataclasses import dataclass
 
+import msgspec
 import structlog
 import trio
 
@@ -40,6 +41,10 @@ class Outlet:
     owner: str
     sources: tuple[nodes.Source, ...] = ()
     folder: str = ""
+
+
+class StillPublished(Exception):
+    """What could not be taken back, and why."""
 
 
 MakePublisher = Callable[[Outlet], Publisher]
@@ -121,6 +126,7 @@ class Publishing:
         self._wanted: Watchable[Mapping[str, Outlet]] = Watchable({})
         self._publications: Watchable[Publications] = Watchable({})
         self._running: dict[str, Publisher] = {}
+        self._unleft: dict[str, Publisher] = {}  # whose entries `leave` could not take back
         self._ended: Watchable[object] = Watchable(None)  # one more has ended
         self._left = False
         self._whole = False  # publications are made and kept up to date
@@ -170,9 +176,10 @@ class Publishing:
             self._publications.set(new)
 
     def statuses(self) -> tuple[PublisherStatus, ...]:
-        """In the order of the Node. One that cannot even be made has its error too."""
+        """In the order of the Node. One that cannot even be made has its error too. After `leave`, those that could not."""
         states = self._tasks.states()
-        return tuple(
+        unleft = tuple(publisher.status.value for publisher in self._unleft.values())
+        return unleft + tuple(
             self._running[name].status.value
             if name in self._running
             else PublisherStatus(name, error=states[name].error if name in states else "")
@@ -180,11 +187,19 @@ class Publishing:
         )
 
     async def leave(self) -> None:
-        """Take back everywhere what was written, and publish no more in this process. What fails is logged. Cancelled, it goes on."""
+        """Take back everywhere what was written, and publish no more in this process. Cancelled, it goes on.
+
+        Raises StillPublished for what stands there still, which is logged too: call again to try again."""
+        again = {} if not self._left else dict(self._unleft)
         self._left = True
         self._wanted.set({})
         while self._running:
             await self._ended.newer_than(self._ended.version)
+        async with trio.open_nursery() as nursery:
+            for name, publisher in again.items():
+                nursery.start_soon(self._take_back, name, publisher)
+        if self._unleft:
+            raise StillPublished("; ".join(f"{each.name}: {each.status.value.error}" for each in self._unleft.values()))
 
     async def run(self) -> None:
         """Until cancelled, which leaves what was written."""
@@ -200,9 +215,17 @@ class Publishing:
         finally:
             if self._wanted.value.get(name) != outlet:
                 with trio.CancelScope(shield=True):
-                    await _leave(publisher)
+                    await self._take_back(name, publisher)
             del self._running[name]
             self._ended.set(object())
+
+    async def _take_back(self, name: str, publisher: Publisher) -> None:
+        error = await _leave(publisher)
+        self._unleft.pop(name, None)
+        if error:
+            publisher.status.set(msgspec.structs.replace(publisher.status.value, connected=False, error=error))
+            if self._left:
+                self._unleft[name] = publisher
 
     def _failed(self, name: str, error: Exception) -> None:
         _log.error("publisher.failed", publisher=name, error=describe(error), action="it is begun anew; what it wrote stands")
@@ -211,11 +234,16 @@ class Publishing:
         return f"<Publishing {len(self._publications.value)} services to {', '.join(self._wanted.value) or 'nobody'}>"
 
 
-async def _leave(publisher: Publisher) -> None:
-    with trio.move_on_after(LEAVE_WITHIN) as scope:
+async def _leave(publisher: Publisher) -> str:
+    """Why not; "" when it is done."""
+    why = f"not done in {LEAVE_WITHIN:g} s"
+    with trio.move_on_after(LEAVE_WITHIN):
         try:
             await publisher.leave()
+            why = ""
         except Exception as error:
-            _log.error("publisher.leave", publisher=publisher.name, error=describe(error), action="take its entries out by hand")
-    if scope.cancelled_caught:
-        _log.error("publisher.leave", publisher=publisher.name, error=f"not done in {LEAVE_WITHIN:g} s", action="take out the rest")
+            why = describe(error)
+    if why:
+        action = "its entries stand; leave again, or take them out by hand"
+        _log.error("publisher.leave", publisher=publisher.name, error=why, action=action)
+    return why

@@ -35,6 +35,7 @@ from appliance.admin.rows import (
     WinnerRow,
 )
 from appliance.telemetry import logs
+from federation.publishing import StillPublished
 
 _METRICS_TYPE = "text/plain; version=0.0.4; charset=utf-8"
 # A body of a write is a word or two.
@@ -80,7 +81,7 @@ class Hands(Protocol):
 
     def reload(self) -> None: ...
     async def leave(self) -> None:
-        """Take back what was published, for good."""
+        """Take back what was published, for good. Raises StillPublished."""
         ...
 
     def set_level(self, level: str) -> None:
@@ -178,7 +179,10 @@ def _writes(hands: Hands) -> list[Route]:
         return json({"reload": "started"}, status=202)
 
     async def leave(request: Request) -> Response:
-        await hands.leave()
+        try:
+            await hands.leave()
+        except StillPublished as exc:
+            return json({"error": f"not taken back: {exc}"}, status=502)
         return json({"published": "taken back"})
 
     async def level(request: Request) -> Response:

@@ -37,13 +37,15 @@ class PlaneKnowledge:
 
     def services(self) -> Sequence[ServiceRow]:
         """By hostname."""
-        catalog, exports = self._plane.catalog, self._exports()
-        return [service_row(catalog, catalog.services[name], exports) for name in sorted(catalog.services)]
+        catalog, exports, virtual = self._plane.catalog, self._exports(), self._plane.virtual_addresses
+        return [service_row(catalog, catalog.services[name], exports, virtual(name)) for name in sorted(catalog.services)]
 
     def service(self, hostname: str) -> ServiceRow | None:
         catalog = self._plane.catalog
         found = catalog.services.get(hostname)
-        return service_row(catalog, found, self._exports()) if found is not None else None
+        if found is None:
+            return None
+        return service_row(catalog, found, self._exports(), self._plane.virtual_addresses(hostname))
 
     def winners(self, hostname: str) -> Sequence[WinnerRow] | None:
         if hostname not in self._plane.catalog.services:
@@ -84,8 +86,11 @@ class PlaneKnowledge:
         return self._plane.reading.resources.exports if self._plane.reading else ()
 
 
-def service_row(catalog: Catalog, service: Service, exports: Iterable[Document[Export]]) -> ServiceRow:
-    """One service; a peer's gateways of one locality stand for the same workloads and are counted once."""
+def service_row(
+    catalog: Catalog, service: Service, exports: Iterable[Document[Export]], virtual: tuple[str, ...] = ()
+) -> ServiceRow:
+    """virtual: the addresses that the service was given. A peer's gateways of one locality stand for the same workloads and are counted
+    once."""
     clusters: dict[str, list[int]] = {}
     groups: set[tuple[str, str, object]] = set()
     for endpoint in service.endpoints:
@@ -111,6 +116,7 @@ def service_row(catalog: Catalog, service: Service, exports: Iterable[Document[E
         sources=tuple(str(claim.key) for claim in catalog.claims.get(service.hostname, ())),
         exported_to=tuple(sorted(offered)),
         addresses=service.addresses,
+        virtual_addresses=virtual,
         resolution=service.resolution.value,
         headless=service.headless,
         created=service.created,

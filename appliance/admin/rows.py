@@ -148,7 +148,8 @@ class PeerRow(Row, frozen=True):
 
 
 class ServiceRow(Row, frozen=True):
-    """resolution: as in a ServiceEntry; headless ones have no address of their own. created: since when the own cluster has it. findings:
+    """addresses: as its registries say. virtual_addresses: those that it was given here, by which clients reach it.
+    resolution: as in a ServiceEntry; headless ones have no address of their own. created: since when the own cluster has it. findings:
     where its sources contradict each other, and what was decided; what a registry says of it that cannot be followed."""
 
     hostname: str
@@ -158,6 +159,7 @@ class ServiceRow(Row, frozen=True):
     sources: tuple[str, ...]
     exported_to: tuple[str, ...]
     addresses: tuple[str, ...] = ()
+    virtual_addresses: tuple[str, ...] = ()
     resolution: str = ""
     headless: bool = False
     created: str = ""

@@ -172,7 +172,7 @@ _SERVICE_COLUMNS: list[Column] = [
 
 
 _WIDE_SERVICE_COLUMNS: list[Column] = [
-    ("ADDRESSES", lambda row: _words(row["addresses"])),
+    ("ADDRESSES", lambda row: _words(row["virtualAddresses"] or row["addresses"])),
     ("RESOLUTION", lambda row: row["resolution"] + (" headless" if row["headless"] else "")),
     *_plain("created"),
     ("FINDINGS", lambda row: "; ".join(row["findings"])),

@@ -11,7 +11,7 @@ from discovery.model import Endpoint, Health, Port, Service, ShardKey
 from discovery.update import Reset
 from discovery.watch import Watchable
 from federation.publish.publication import Publication, PublisherStatus
-from federation.publishing import Outlet, Publishing, names_of, outlets, publication
+from federation.publishing import Outlet, Publishing, StillPublished, names_of, outlets, publication
 from federation.resources.node import Node
 from gateway.verdicts import Verdict, Verdicts
 
@@ -93,11 +93,10 @@ def test_names(service, domain, expected):
 class Recorder:
     """A publisher that notes what it is told."""
 
-    def __init__(self, outlet: Outlet, log: list[object]) -> None:
+    def __init__(self, outlet: Outlet, log: list[object], away: list[str]) -> None:
         self.name = outlet.owner
-        self.status = Watchable(PublisherStatus(outlet.owner, connected=True))
-        self._log = log
-        self.leaving = 0.0
+        self.status = Watchable(PublisherStatus(outlet.owner, connected=True, published=1))
+        self._log, self._away = log, away
 
     async def run(self, publications, *, task_status=trio.TASK_STATUS_IGNORED):
         seen = publications.version - 1
@@ -108,13 +107,16 @@ class Recorder:
     async def leave(self):
         self._log.append("leaving")
         await trio.sleep(1)
+        if self._away:
+            raise OSError(self._away[0])
         self._log.append("left")
 
 
 class World:
     def __init__(self) -> None:
         self.log: list[object] = []
-        self.publishing = Publishing(lambda outlet: Recorder(outlet, self.log), rng=lambda: 1.0)
+        self.away: list[str] = []  # why the registry cannot be reached
+        self.publishing = Publishing(lambda outlet: Recorder(outlet, self.log, self.away), rng=lambda: 1.0)
         self.catalog = Catalog("east")
 
     def want(self, *written: dict[str, object]) -> None:
@@ -180,6 +182,20 @@ async def test_leave_is_for_good(world, autojump_clock):
     world.want({"consul": {}})
     await world.offer("a.x", "c.x", touched=("c.x",))
     assert world.log[-1] == "left"
+
+
+async def test_what_could_not_be_taken_back_is_said_and_tried_again(world, autojump_clock):
+    world.want({"consul": {}})
+    await world.offer("a.x")
+    world.away.append("no route to host")
+    with pytest.raises(StillPublished, match=r"^east/gw-1: OSError: no route to host$"):
+        await world.publishing.leave()
+    (status,) = world.publishing.statuses()
+    assert (status.connected, status.published, status.error) == (False, 1, "OSError: no route to host")
+    world.away.clear()
+    await world.publishing.leave()
+    assert world.log == [{"a.x"}, "leaving", "leaving", "left"]
+    assert world.publishing.statuses() == ()
 
 
 async def test_the_end_of_the_process_leaves_what_was_written(autojump_clock):

@@ -12,6 +12,7 @@ from appliance.admin import app
 from appliance.admin.rows import ConditionRow, DocumentRow, ServiceRow, SnapshotRow, WinnerRow
 from appliance.admin.server import serve, unix_socket
 from appliance.telemetry import logs
+from federation.publishing import StillPublished
 
 DOCUMENT = DocumentRow(
     kind="Gateway",
@@ -79,11 +80,14 @@ class FakeView:
 class FakeHands:
     def __init__(self):
         self.reloads = self.left = 0
+        self.stands = ""
 
     def reload(self):
         self.reloads += 1
 
     async def leave(self):
+        if self.stands:
+            raise StillPublished(self.stands)
         self.left += 1
 
     def set_level(self, level):
@@ -179,6 +183,9 @@ async def test_writes_are_on_the_unix_socket_which_is_private(tmp_path):
         assert (await ask(where, "/api/v1/reload", method="POST"))[0] == 202
         assert hands.reloads == 1
         assert (await ask(where, "/api/v1/leave", method="POST"))[0] == 200
+        hands.stands = "consul: refused"
+        status, body = (await ask(where, "/api/v1/leave", method="POST"))[::2]
+        assert (status, json.loads(body)) == (502, {"error": "not taken back: consul: refused"})
         assert hands.left == 1
         assert (await ask(where, "/api/v1/log", method="PUT", body=b'{"level": "debug"}'))[0] == 200
         status, _, body = await ask(where, "/api/v1/log", method="PUT", body=b'{"level": "loud"}')

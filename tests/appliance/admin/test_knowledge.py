@@ -49,6 +49,9 @@ def test_workloads_are_counted_once_however_many_gateways_a_peer_has():
     assert row.sources == ("east/static", "west/peer")
     assert row.ports == ("80/UNKNOWN",)
     assert row.exported_to == ("west",)
+    assert row.virtual_addresses == ()
+    given = service_row(found, found.services[NAME], (), ("240.240.0.9",))
+    assert (given.addresses, given.virtual_addresses) == (row.addresses, ("240.240.0.9",))
     assert service_row(found, found.services[NAME], resources(EXPORT % "*.other").exports).exported_to == ()
 
 
