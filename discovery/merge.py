@@ -223,9 +223,8 @@ class _Merging:
         """Since when this cluster has it, as peers are told; without it here, the oldest there is."""
         here = [claim for claim in self.claims if claim.key.cluster == self._own] or self.claims
         winner = min(here, key=lambda claim: _age(claim.service.created))
-        reason = (
-            "only one says it" if len(self.claims) == 1 else "oldest of the own cluster" if here is not self.claims else "oldest"
-        )
+        spoken = [claim for claim in self.claims if claim.service.created]
+        reason = "only one says it" if len(spoken) < 2 else "oldest of the own cluster" if here is not self.claims else "oldest"
         self.provenance.append(Provenance("created", winner.key, reason))
         return winner.service.created
 
@@ -265,4 +264,11 @@ def _words(value: Any) -> str:
 
 def _endpoint_provenance(found: _Found, why: Callable[[Claim, Sequence[Claim]], str]) -> Provenance:
     losers = tuple(claim.key for claim in found.others)
-    return Provenance(f"endpoints[{found.endpoint.address}]", found.claim.key, why(found.claim, found.others), losers)
+    return Provenance(f"endpoints[{_place_of(found.endpoint)}]", found.claim.key, why(found.claim, found.others), losers)
+
+
+def _place_of(endpoint: Endpoint) -> str:
+    """With its port numbers: several endpoints of one service may share an address."""
+    numbers = ",".join(str(number) for _, number in endpoint.ports if number)
+    host = f"[{endpoint.address}]" if ":" in endpoint.address and numbers else endpoint.address
+    return f"{host}:{numbers}" if numbers else host

@@ -104,9 +104,21 @@ def test_endpoints_are_the_union_and_a_duplicate_of_one_cluster_counts_once():
     entries = [
         entry
         for entry in explain((of(WEST, "west", 2, created=OLD), of(WEST2, "west", 3)), "east")
-        if entry.field == "endpoints[10.0.0.1]"
+        if entry.field == "endpoints[10.0.0.1:80]"
     ]
     assert [(entry.winner, entry.losers, entry.reason) for entry in entries] == [(WEST, (WEST2,), f"oldest, created {OLD}")]
+
+
+def test_endpoints_that_share_an_address_are_told_apart():
+    endpoints = (
+        Endpoint("10.0.0.1", (("http", 8001),)),
+        Endpoint("10.0.0.1", (("http", 8002), ("admin", 9000))),
+        Endpoint("2001:db8::1", (("http", 80),)),
+        Endpoint("/run/web.sock", (("http", 0),)),
+    )
+    fields = [entry.field for entry in explain((claim(EAST, endpoints=endpoints),), "east") if entry.field.startswith("endpoints")]
+    places = ("10.0.0.1:8001", "10.0.0.1:8002,9000", "[2001:db8::1]:80", "/run/web.sock")
+    assert fields == [f"endpoints[{place}]" for place in places]
 
 
 def test_one_claim_may_say_a_gateways_address_once_for_each_locality():
@@ -146,6 +158,7 @@ def test_created_is_since_when_the_own_cluster_has_it_so_that_peers_compare_thei
     assert merged(claim(EAST, created=YOUNG), claim(WEST, created=OLD)).created == YOUNG
     assert merged(claim(WEST2, created=YOUNG), claim(WEST, created=OLD)).created == OLD
     assert provenance("created", claim(WEST, created=OLD), claim(EAST, created=YOUNG)).reason == "oldest of the own cluster"
+    assert provenance("created", claim(EAST), claim(ShardKey("east", "consul"), created=OLD)).reason == "only one says it"
 
 
 def test_what_is_behind_a_peers_gateway_does_not_say_whether_a_service_is_headless():
