@@ -8,13 +8,15 @@ Two doors. `routes` are for the admin API's unix socket, whose file mode says wh
 socket REGISTRATION beside it, for workloads on other machines: a Gateway, a VirtualService and a ServiceEntry with that socket's path lead
 there, so that TLS, limits and logs are those of all traffic. Each request there carries `Authorization: Bearer TOKEN`, a token whose SHA-256
 the WorkloadGroup names. ADDRESS `self` is the client that the gateway saw. A group that does not exist and a token that is wrong are answered
-alike.
+alike. What such a workload may say of itself: `federation.workloads.elsewhere`.
 """
 
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Awaitable, Callable, Sequence
+import ipaddress
+import socket
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from typing import Protocol
 
 import msgspec
@@ -24,7 +26,10 @@ from starlette.responses import Response
 from starlette.routing import Route
 from starlette.types import ASGIApp
 
-from federation.workloads.desk import Claim, Refused
+from federation.resources.document import Document
+from federation.resources.workload_group import WorkloadGroup
+from federation.workloads import elsewhere
+from federation.workloads.desk import Claim, GroupKey, Refused
 from federation.workloads.office import WorkloadRow
 
 REGISTRATION = "registration.sock"  # in the state directory
@@ -49,6 +54,8 @@ class Registry(Protocol):
 
 
 class Admission(Protocol):
+    @property
+    def groups(self) -> Mapping[GroupKey, Document[WorkloadGroup]]: ...
     def admits(self, namespace: str, group: str, token: str) -> bool: ...
 
 
@@ -60,7 +67,7 @@ def routes(registry: Registry) -> list[Route]:
 def registration(registry: Registry) -> ASGIApp:
     """For workloads on other machines: with a token, and only to come, renew and leave."""
     return Starlette(
-        routes=[Route(_ONE, _admitted(registry, route.endpoint), methods=route.methods) for route in _writes(registry)]
+        routes=[Route(_ONE, _admitted(registry, route.endpoint), methods=route.methods) for route in _writes(registry, remote=True)]
     )
 
 
@@ -78,11 +85,14 @@ def _admitted(registry: Registry, endpoint: Endpoint) -> Endpoint:
     return answer
 
 
-def _writes(registry: Registry) -> list[Route]:
+def _writes(registry: Registry, *, remote: bool = False) -> list[Route]:
     async def register(request: Request) -> Response:
         try:
             claim = _CLAIM.decode(await _body(request) or b"{}")
-            row = registry.register(*_where(request), claim)
+            namespace, group, address = _where(request)
+            if remote and (found := registry.desk.groups.get((namespace, group))) is not None:
+                elsewhere.check(found, address, claim, own=_own(address))
+            row = registry.register(namespace, group, address, claim)
         except msgspec.DecodeError as error:
             return _json({"error": f"the body is no claim: {error}"}, status=400)
         except Refused as error:
@@ -111,6 +121,20 @@ def _where(request: Request) -> tuple[str, str, str]:
         # What the worker appended last; what a client may have written of itself stands before it.
         address = request.headers.get("x-forwarded-for", "").rpartition(",")[2].strip()
     return parameters["namespace"], parameters["group"], address
+
+
+def _own(address: str) -> bool:
+    """Whether it is an IP of this machine: the kernel speaks to its own addresses from themselves. Nothing is sent."""
+    try:
+        address = str(ipaddress.ip_address(address))
+    except ValueError:
+        return False  # nor is a name looked up, which would hold up everybody
+    with socket.socket(socket.AF_INET6 if ":" in address else socket.AF_INET, socket.SOCK_DGRAM) as sock:
+        try:
+            sock.connect((address, 9))
+            return bool(sock.getsockname()[0] == address)
+        except OSError:
+            return False
 
 
 async def _body(request: Request) -> bytes:

@@ -2,11 +2,13 @@
 them. Numbers and defaults are Kubernetes' (and so Istio's): of a probe the first result counts, then so many in a row.
 
 Who may register is not in Istio's API: there the workload's own certificate says it. Here the annotation TOKENS lists SHA-256 sums (hex) of
-tokens; a workload that presents one of them may register from elsewhere. Without it, only this machine's administrator may.
+tokens; a workload that presents one of them may register from elsewhere. Without it, only this machine's administrator may. NETWORKS, if
+it is written, are where such workloads have their addresses.
 """
 
 from __future__ import annotations
 
+import ipaddress
 import re
 from collections.abc import Iterator
 from typing import Annotated
@@ -19,6 +21,7 @@ from federation.resources.scalars import Place, Whole
 from federation.resources.service_entry import WorkloadEntry
 
 TOKENS = "workloads.fedgate.io/token-sha256"
+NETWORKS = "workloads.fedgate.io/networks"
 MOST_HEADERS = 16  # of a probe: one or two are written
 
 _SUM = re.compile(r"[0-9a-f]{64}")
@@ -28,6 +31,19 @@ _HEADER = re.compile(r"[!#$%&'*+\-.^_`|~0-9A-Za-z]{1,128}")
 def token_sums(annotations: dict[str, str]) -> tuple[str, ...]:
     """Of a WorkloadGroup's own metadata; several are separated by commas, so that a token can be replaced without a gap."""
     return tuple(each.strip().lower() for each in annotations.get(TOKENS, "").split(",") if each.strip())
+
+
+def networks(annotations: dict[str, str]) -> tuple[ipaddress.IPv4Network | ipaddress.IPv6Network, ...] | None:
+    """Those that NETWORKS names, with commas; None if it is not written. What is no network there holds no address."""
+    if NETWORKS not in annotations:
+        return None
+    found = []
+    for each in annotations[NETWORKS].split(","):
+        try:
+            found.append(ipaddress.ip_network(each.strip(), strict=False))
+        except ValueError:
+            continue
+    return tuple(found)
 
 
 def sums_fault(annotations: dict[str, str]) -> str | None:

@@ -25,7 +25,10 @@ def group(gateway, port):
             "probe": {"periodSeconds": 1, "failureThreshold": 1, "httpGet": {"path": "/healthz", "port": port}},
         },
     )
-    made["metadata"]["annotations"] = {"workloads.fedgate.io/token-sha256": hashlib.sha256(TOKEN.encode()).hexdigest()}
+    made["metadata"]["annotations"] = {
+        "workloads.fedgate.io/token-sha256": hashlib.sha256(TOKEN.encode()).hexdigest(),
+        "workloads.fedgate.io/networks": "127.0.0.0/8",
+    }
     return made
 
 

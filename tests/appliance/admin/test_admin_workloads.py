@@ -3,6 +3,7 @@
 import hashlib
 import json
 import signal
+import socket
 import stat
 import subprocess
 import sys
@@ -111,6 +112,26 @@ async def test_self_is_the_client_that_the_gateway_saw(nursery, office, tmp_path
     status, row = await ask(door, "PUT", where, {}, authorization=bearer, x_forwarded_for="6.6.6.6, 10.0.0.9")
     assert (status, row["address"]) == (200, "10.0.0.9")
     assert (await ask(door, "PUT", where, {}, authorization=bearer))[0] == 400
+
+
+async def test_other_machines_do_not_lead_back_to_this_one(nursery, office, tmp_path):
+    """Else the gateway would be a way to what only it can reach, its own admin port among it."""
+    nursery.start_soon(serve, registration(office), unix_socket(tmp_path / "registration.sock"))
+    nursery.start_soon(serve, Starlette(routes=routes(office)), unix_socket(tmp_path / "admin.sock"))
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as sock:
+        sock.connect(("192.0.2.1", 9))
+        mine = sock.getsockname()[0]  # where this machine has a route out, its address there; nothing is sent
+    for address in ("127.0.0.1", "169.254.169.254", "::ffff:127.0.0.1", "self", mine):
+        where = f"/api/v1/workloads/shop/reviews/{address}"
+        how = {"authorization": f"Bearer {TOKEN}", "x_forwarded_for": "127.0.0.1"}
+        status, said = await ask(tmp_path / "registration.sock", "PUT", where, {"ports": {"http": 15000}}, **how)
+        assert (status, "own machine" in said["error"]) == (403, True)
+    status, said = await ask(
+        tmp_path / "registration.sock", "PUT", "/api/v1/workloads/shop/reviews/10.0.0.7", {"labels": {"app": "payments"}}, **how
+    )
+    assert (status, "labels.app" in said["error"]) == (403, True)
+    assert office.rows() == ()
+    assert (await ask(tmp_path / "admin.sock", "PUT", "/api/v1/workloads/shop/reviews/127.0.0.1", {}))[0] == 200
 
 
 # ------------------------------------------------------------------------------------------------------- the command
