@@ -20,6 +20,7 @@ FREE = 2  # flaps that cost nothing
 CALM = 60.0  # seconds that forgive one flap: a rollout of ten minutes is over by then, a crash loop is not (its back-off ends at 5 minutes)
 HOLD = 5.0  # seconds for the first flap too many: the base ejection time of fedgate's defaults (DESIGN section 6)
 LONGEST = 300.0  # seconds: Envoy's cap of ejections, and Kubernetes' of restarts
+_FEW = 64  # endpoints that have flapped, up to which nothing is looked through
 MOST = 16  # flaps counted at most, so that the last is forgiven after as many minutes
 
 Key = tuple[str, str, tuple[tuple[str, int], ...]]
@@ -43,12 +44,13 @@ class Damper:
 
     def __init__(self) -> None:
         self._known: dict[Key, _Flaps] = {}
-        self._held: dict[Key, _Flaps] = {}
+        self._held: dict[str, dict[Key, _Flaps]] = {}  # by hostname
+        self._look_at = _FEW
 
     @property
     def held(self) -> int:
         """How many endpoints are degraded because they come and go."""
-        return len(self._held)
+        return sum(map(len, self._held.values()))
 
     def damped(self, old: Service | None, new: Service | None, now: float) -> Service | None:
         """What is to be believed instead of `new`, where `old` was: the same, or with some endpoints degraded."""
@@ -66,18 +68,18 @@ class Damper:
 
     def due(self) -> float | None:
         """When the next one has waited long enough; None if none waits."""
-        return min((flaps.until for flaps in self._held.values()), default=None)
+        return min((flaps.until for of in self._held.values() for flaps in of.values()), default=None)
 
     def released(self, now: float) -> frozenset[str]:
         """Hostnames with an endpoint whose time is up: each of them is to be given to `restored`."""
-        return frozenset(key[0] for key, flaps in self._held.items() if flaps.until <= now)
+        return frozenset(name for name, of in self._held.items() if any(flaps.until <= now for flaps in of.values()))
 
     def restored(self, hostname: str, service: Service | None, now: float) -> Service | None:
         """The service, as the shard has it, with the endpoints whose time is up as their registry has them."""
-        ready = {key: flaps for key, flaps in self._held.items() if key[0] == hostname and flaps.until <= now}
+        ready = {key: flaps for key, flaps in self._held.get(hostname, {}).items() if flaps.until <= now}
         for key, flaps in ready.items():
             flaps.until = 0.0
-            del self._held[key]
+            self._release(key)
         self._forget(now)
         if service is None or not ready:
             return service
@@ -96,7 +98,13 @@ class Damper:
             self._known[key] = _Flaps(1, now)
             return
         flaps.count, flaps.since, flaps.until = min(MOST, flaps.at(now) + 1), now, 0.0
-        self._held.pop(key, None)
+        self._release(key)
+
+    def _release(self, key: Key) -> None:
+        held = self._held.get(key[0], {})
+        held.pop(key, None)
+        if not held:
+            self._held.pop(key[0], None)
 
     def _returned(self, key: Key, endpoint: Endpoint, was_there: bool, now: float) -> Endpoint | None:
         """The endpoint as it is to be believed; None: as it is."""
@@ -105,7 +113,7 @@ class Damper:
             return None
         if endpoint.health is Health.DEGRADED:  # by its registry, which nobody makes better than it says
             flaps.until = 0.0
-            self._held.pop(key, None)
+            self._release(key)
             return None
         if not was_there:
             more = flaps.at(now) - FREE
@@ -115,17 +123,19 @@ class Damper:
         elif flaps.until <= now:
             return None
         flaps.health = endpoint.health
-        self._held[key] = flaps
+        self._held.setdefault(key[0], {})[key] = flaps
         return msgspec.structs.replace(endpoint, health=Health.DEGRADED)
 
     def _forget(self, now: float) -> None:
-        """Of what has been calm long enough. Looked at only when something is new, and only at as much as has flapped lately."""
-        if len(self._known) > 64 or not self._held:
+        """Of what has been calm long enough. Looked at when twice as much is known as the last look left: else a registry that loses
+        thousands at once would be looked through for each of them."""
+        if len(self._known) >= self._look_at:
             for key in [key for key, flaps in self._known.items() if not flaps.at(now) and not flaps.until]:
                 del self._known[key]
+            self._look_at = max(_FEW, 2 * len(self._known))
 
     def __repr__(self) -> str:
-        return f"<Damper {len(self._known)} flapped lately, {len(self._held)} held>"
+        return f"<Damper {len(self._known)} flapped lately, {self.held} held>"
 
 
 def _key(service: Service, endpoint: Endpoint) -> Key:

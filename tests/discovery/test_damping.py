@@ -1,5 +1,7 @@
 """Damping: what leaves is never delayed, what returns too often is used after others, for a growing and bounded time."""
 
+import time
+
 import msgspec
 from hypothesis import given
 from hypothesis import strategies as st
@@ -102,3 +104,15 @@ def test_no_endpoint_is_lost_or_made_up_and_degraded_is_all_that_damping_does(hi
             assert [endpoint.address for endpoint in believed.endpoints] == [endpoint.address for endpoint in said.endpoints]
             pairs = zip(believed.endpoints, said.endpoints, strict=True)
             assert all(one == other or one.health is Health.DEGRADED for one, other in pairs)
+
+
+def test_a_registry_that_loses_thousands_at_once_costs_what_it_loses_and_is_forgotten():
+    """Not its square: the loop would stand still for as long."""
+    damper, began = Damper(), time.process_time()
+    many = tuple(Endpoint(f"10.0.{number >> 8}.{number & 255}", (("http", 80),)) for number in range(6_000))
+    damper.damped(Service("s", endpoints=many), Service("s"), 0.0)
+    assert time.process_time() - began < 1.0
+    assert len(damper._known) == 6_000
+    for number in range(12_000):
+        damper.damped(Service(f"t{number}", endpoints=(A,)), None, 10 * CALM)
+    assert len(damper._known) <= 12_000
