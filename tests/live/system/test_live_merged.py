@@ -12,7 +12,7 @@ import pytest
 import trio
 from peers.three import ALL, HOST, ZONE, Three, back, do, kept, lost, missing, spread, who
 from running import Fedgate, running, wait_until
-from running_gateway import request
+from running_gateway import request, until
 from steady import steadily
 
 pytestmark = [
@@ -94,9 +94,49 @@ async def test_its_name_has_one_address_behind_which_are_all(three, gateway):
     (address,) = await resolve(gateway, HOST)
     assert ipaddress.ip_address(address) in ipaddress.ip_network(three.vips)
     assert await resolve(gateway, "web.shop") == [address]
+    assert cells(await do(get, gateway, "services", "-o", "wide"), HOST)["ADDRESSES"] == address
     answers = {who(await request(address, three.port, host=f"{HOST}:{three.port}")) for _ in range(30)}
     assert answers == ALL
     assert who(await request(address, three.port, host=address)) in ALL  # the address alone tells the service
+
+
+async def test_one_workload_in_two_registries_is_one_endpoint(three, gateway):
+    """As a job of Nomad's that is registered in Consul too; what one takes back the other still says."""
+    ((address, number),) = await do(three.instances)
+    place = f"endpoints[{address}:{number}]"
+    assert (await winner(gateway, place))["losers"] == []
+    await do(three.register_at, "web", "same", address, number)
+    row = await until(lambda: winner(gateway, place), lambda row: row["losers"])
+    assert (row["winner"], row["losers"]) == ("east/consul", ["east/nomad"])
+    (service,) = [row for row in await gateway.rows("services") if row["hostname"] == HOST]
+    assert service["clusters"] == {"east": "3/3"}
+    await do(three.consul.deregister, "web-same")
+    row = await until(lambda: winner(gateway, place), lambda row: not row["losers"])
+    assert row["winner"] == "east/nomad"
+    assert set(await spread(gateway)) == ALL
+
+
+async def test_registries_that_contradict_each_other_are_told_of(three, gateway):
+    await do(three.register_at, "web", "consul", three.workloads.address, three.workloads.ports["consul"], protocol="tcp")
+
+    async def text():
+        return await do(get, gateway, "service", HOST)
+
+    said = await until(text, lambda text: "findings:" in text)
+    print(said)
+    assert f"ports[{three.port}].protocol" in said
+    assert "east/kubernetes says HTTP and is followed" in said
+    assert "east/consul says TCP" in said
+    (row,) = [row for row in await gateway.rows("sources") if row["name"] == "consul"]
+    assert row["findings"] == 2, "what it speaks, and the port's name that follows from it"
+    assert set(await spread(gateway)) == ALL
+    await do(three.register, "consul")
+    await until(text, lambda text: "findings:" not in text)
+
+
+async def winner(gateway, field):
+    """Of `why`; {} while there is none."""
+    return next((row for row in (await gateway.api(f"services/{HOST}"))["why"] if row["field"] == field), {"losers": []})
 
 
 async def resolve(gateway, name, kind="A"):
@@ -136,6 +176,23 @@ async def test_registries_that_are_killed_come_back_with_what_changed(three, gat
         await do(three.consul.deregister, "web-consul-2")
         await steady.only("consul", "kubernetes-2", "nomad")
     assert not steady.failed
+
+
+async def test_a_source_whose_word_expires_takes_its_own_endpoints_only(three, tmp_path):
+    gateway = Fedgate(tmp_path)
+    consul, *others = three.sources()
+    gateway.write("node", gateway.node(**three.node(sources=[consul | {"onLoss": {"keep": "1s"}}, *others])))
+    with running(gateway):
+        everybody = set(await until(lambda: spread(gateway), lambda found: len(set(found)) == 3 and 503 not in found))
+        async with steadily(gateway.address, gateway.mesh, host=HOST) as steady:
+            three.consul.kill()
+            await steady.only(*everybody - {"consul"})
+            rows = {row["name"]: row for row in await gateway.rows("sources")}
+            assert rows["consul"]["state"] == "expired"
+            assert {rows[name]["state"] for name in ("kubernetes", "nomad")} == {"live"}
+            three.consul.start()
+            await steady.only(*everybody)
+        assert not steady.failed
 
 
 def test_a_gateway_that_starts_while_all_are_gone_has_what_it_knew(three, gateway):

@@ -95,8 +95,12 @@ class Three:
 
     def register(self, name, *, service="web"):
         """The workload of that name, in Consul."""
-        meta = {"fedgate-namespace": NAMESPACE, "fedgate-port": str(self.port), "fedgate-protocol": "http"}
-        self.consul.register(service, f"{service}-{name}", self.workloads.address, self.workloads.ports[name], meta=meta)
+        self.register_at(service, name, self.workloads.address, self.workloads.ports[name])
+
+    def register_at(self, service, name, address, number, *, protocol="http"):
+        """Whatever listens there, in Consul, as an instance SERVICE-NAME."""
+        meta = {"fedgate-namespace": NAMESPACE, "fedgate-port": str(self.port), "fedgate-protocol": protocol}
+        self.consul.register(service, f"{service}-{name}", address, number, meta=meta)
 
     def add_pod(self, name):
         """A workload of that name and its Pod, which runs; returns its address."""
@@ -109,10 +113,16 @@ class Three:
         body = {"Count": count, "Target": {"Group": "all"}}
         self.nomad.call("PUT", f"/v1/job/{name}/scale?namespace={NAMESPACE}", body)
 
+    def instances(self, name="web"):
+        """(address, port) of each in Nomad."""
+        return {(each["Address"], each["Port"]) for each in self._registrations(name)}
+
     def allocations(self, name="web"):
         """Of Nomad's service."""
-        found = self.nomad.call("GET", f"/v1/service/{name}?namespace={NAMESPACE}")
-        return {each["AllocID"] for each in found or ()}
+        return {each["AllocID"] for each in self._registrations(name)}
+
+    def _registrations(self, name):
+        return self.nomad.call("GET", f"/v1/service/{name}?namespace={NAMESPACE}") or ()
 
     def sources(self):
         return [
