@@ -20,7 +20,7 @@ Through = Callable[[Service | None, Service | None], Service | None]
 
 # Names merged in one go: about 100 µs each where ten clusters have the same service, so a quarter of the 20 ms slice that control allows
 # itself between keepalives: the collector and a busy machine take their share of it too.
-_PIECE = 50
+PIECE = 50
 
 
 class CatalogFeed:
@@ -64,16 +64,27 @@ class CatalogFeed:
 
     async def _write_slowly(self, key: ShardKey, update: Reset, through: Through | None) -> frozenset[str]:
         services, known, touched = update.services, set[str](), frozenset[str]()
-        for start in range(0, max(1, len(services)), _PIECE):
-            piece = services[start : start + _PIECE]
+        for start in range(0, max(1, len(services)), PIECE):
+            piece = services[start : start + PIECE]
             known.update(service.hostname.lower() for service in piece)
             touched |= self.write(key, self.catalog.value.differing_in(key, piece), through)
             await trio.lowlevel.checkpoint()
         gone = [name for name in self.catalog.value.shards.get(key, ()) if name not in known]
-        for start in range(0, len(gone), _PIECE):
-            touched |= self.write(key, dict.fromkeys(gone[start : start + _PIECE]), through)
+        for start in range(0, len(gone), PIECE):
+            touched |= self.write(key, dict.fromkeys(gone[start : start + PIECE]), through)
             await trio.lowlevel.checkpoint()
         return touched
+
+    async def change_slowly(self, key: ShardKey, make: Callable[[Service], Service | None]) -> None:
+        """Put what `make` makes of it in place of every service of the shard, in pieces like `apply_slowly`. Cancelled, it leaves the
+        pieces changed so far."""
+        names = list(self.catalog.value.shards.get(key, ()))
+        for start in range(0, len(names), PIECE):
+            shard = self.catalog.value.shards.get(key, {})
+            there = {name: shard[name] for name in names[start : start + PIECE] if name in shard}
+            made = {name: make(service) for name, service in there.items()}
+            self.write(key, {name: service for name, service in made.items() if service != there[name]})
+            await trio.lowlevel.checkpoint()
 
     async def wait_finished(self) -> None:
         """Wait until no Reset is being written."""

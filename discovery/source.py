@@ -13,7 +13,8 @@ from __future__ import annotations
 
 import contextlib
 import enum
-from collections.abc import Callable
+import itertools
+from collections.abc import Awaitable, Callable
 from contextlib import AbstractAsyncContextManager
 from typing import Protocol
 
@@ -22,7 +23,7 @@ import trio
 
 from discovery.backoff import DEFAULT, Backoff, BackoffPolicy, Random
 from discovery.damping import Damper
-from discovery.feed import CatalogFeed
+from discovery.feed import PIECE, CatalogFeed
 from discovery.model import Service, ShardKey
 from discovery.supervise import describe
 from discovery.update import Reset, Update
@@ -181,9 +182,10 @@ class Follower:
                 await trio.sleep(_LOOK_AGAIN)
                 continue
             shard = self._feed.catalog.value.shards.get(self.key, {})
-            ready = {name: self._damper.restored(name, shard.get(name), now) for name in self._damper.released(now)}
+            released = itertools.islice(self._damper.released(now), PIECE)  # the others at once, after everybody else had a turn
+            ready = {name: self._damper.restored(name, shard.get(name), now) for name in released}
             self._feed.write(self.key, {name: service for name, service in ready.items() if service is not shard.get(name)})
-            believed = self._vanishing.believed(now)
+            believed = self._vanishing.believed(now, PIECE)
             self._feed.write(self.key, believed, self._damp)
             if ready or believed:
                 self._show()
@@ -221,16 +223,16 @@ class Follower:
             )
         )
 
-    def _expire(self) -> None:
-        """The lease is up."""
-        shard = self._feed.catalog.value.shards.get(self.key)
-        if shard is None:
+    async def _expire(self) -> None:
+        """The lease is up. Cancelled by the next Reset, it leaves some of it undone."""
+        if self.key not in self._feed.catalog.value.shards:
             return
         if self._loss.action is OnLoss.EXPIRE:
+            await self._feed.change_slowly(self.key, lambda service: None)
             self._feed.drop(self.key)
             word = "expired"
         else:
-            self._feed.apply(self.key, Reset(tuple(degraded(service) for service in shard.values())))
+            await self._feed.change_slowly(self.key, degraded)
             word = "degraded"
         self.status.set(msgspec.structs.replace(self.status.value, shard=word, services=self._size()))
 
@@ -241,7 +243,7 @@ class Follower:
 class _Lease:
     """Runs from a loss to the next Reset; calls `expire` if that takes too long."""
 
-    def __init__(self, policy: LossPolicy, expire: Callable[[], None]) -> None:
+    def __init__(self, policy: LossPolicy, expire: Callable[[], Awaitable[None]]) -> None:
         self._policy = policy
         self._expire = expire
         self._running: trio.CancelScope | None = None
@@ -262,4 +264,4 @@ class _Lease:
         with scope:
             await trio.sleep(self._policy.after)
             if not scope.cancel_called:  # a Reset may have come in the very moment the time was up
-                self._expire()
+                await self._expire()

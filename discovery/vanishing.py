@@ -12,6 +12,7 @@ Pure: `now` is passed in.
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Iterable, Mapping
 
 import msgspec
@@ -60,12 +61,14 @@ class Vanishing:
         """When `believed` has something to say; None: nothing is kept."""
         return self._until if self._truth else None
 
-    def believed(self, now: float) -> Mapping[str, Service | None]:
-        """What is to be written now; None = the service goes."""
+    def believed(self, now: float, most: int) -> Mapping[str, Service | None]:
+        """What is to be written now, `most` services at a time; None = the service goes."""
         if not self._truth or now < self._until:
             return {}
-        truth, self._truth = self._truth, {}
-        self.remark = ""
+        names = list(itertools.islice(self._truth, most))
+        truth = {name: self._truth.pop(name) for name in names}
+        if not self._truth:
+            self.remark = ""
         return truth
 
 

@@ -5,7 +5,7 @@ import trio
 from trio.testing import wait_all_tasks_blocked
 
 from discovery.backoff import BackoffPolicy
-from discovery.feed import CatalogFeed
+from discovery.feed import PIECE, CatalogFeed
 from discovery.model import Endpoint, Health, Service, ShardKey
 from discovery.source import Follower, LossPolicy, OnLoss
 from discovery.update import Remove, Reset, Upsert
@@ -157,3 +157,27 @@ async def test_a_reset_that_empties_most_is_doubted_for_thirty_seconds(nursery, 
     await trio.sleep(28)
     assert set(feed.catalog.value.services) == {"s0"}
     assert follower.status.value.remark == ""
+
+
+@pytest.mark.parametrize("loss", [OnLoss.EXPIRE, OnLoss.DEGRADE])
+async def test_a_lease_that_ends_takes_the_loop_for_a_piece_at_a_time(nursery, autojump_clock, loss):
+    services = tuple(Service(f"s{number}", endpoints=(Endpoint("10.0.0.1"),)) for number in range(6 * PIECE))
+    _, feed, follower = follow(nursery, [Reset(services), 1, OSError("gone")], loss=LossPolicy(loss, after=1))
+    await trio.sleep(1.5)
+    reader, most = feed.reader(), 0
+    await reader.wait_changed()
+    while follower.status.value.shard not in ("expired", "degraded"):
+        most = max(most, len((await reader.wait_changed()).touched))
+    assert 0 < most <= 2 * PIECE  # a reader may have its turn after two of them
+
+
+async def test_what_is_doubted_is_believed_a_piece_at_a_time(nursery, autojump_clock):
+    services = tuple(Service(f"s{number}", endpoints=(Endpoint("10.0.0.1"),)) for number in range(6 * PIECE))
+    _, feed, _ = follow(nursery, [Reset(services), 1, OSError("gone")], [Reset(services[:1])])
+    await trio.sleep(10)
+    assert len(feed.catalog.value.services) == 6 * PIECE
+    reader, most = feed.reader(), 0
+    await reader.wait_changed()
+    while len(feed.catalog.value.services) > 1:
+        most = max(most, len((await reader.wait_changed()).touched))
+    assert 0 < most <= 2 * PIECE  # a reader may have its turn after two of them

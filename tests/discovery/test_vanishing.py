@@ -35,8 +35,8 @@ def test_services_that_are_left_with_nothing_are_kept_degraded(emptied):
     assert [endpoint.health for endpoint in believed["s4"].endpoints] == [Health.DEGRADED] * 4
     assert "1 of 20 endpoints" in vanishing.remark
     assert vanishing.due() == 5.0 + KEPT
-    assert vanishing.believed(5.0 + KEPT - 1) == {}
-    truth = vanishing.believed(5.0 + KEPT)
+    assert vanishing.believed(5.0 + KEPT - 1, 9) == {}
+    truth = vanishing.believed(5.0 + KEPT, 9)
     assert truth["s4"] == emptied
     assert vanishing.due() is None
 
@@ -54,10 +54,20 @@ def test_what_is_said_of_one_service_meanwhile_is_believed_at_once():
     vanishing = Vanishing()
     said(vanishing, [SHARD["s0"]])
     assert vanishing.kept(SHARD["s4"], None, reset=False) is None
-    assert "s4" not in vanishing.believed(KEPT)
+    assert "s4" not in vanishing.believed(KEPT, 9)
 
 
 def test_a_small_shard_may_lose_all():
     vanishing = Vanishing()
     vanishing.begin({"s0": SHARD["s0"]}, [], 0.0)
     assert vanishing.kept(SHARD["s0"], None, reset=True) is None
+
+
+def test_it_is_believed_in_pieces_with_what_is_said_between_them():
+    vanishing = Vanishing()
+    said(vanishing, [SHARD["s0"]])
+    assert len(vanishing.believed(KEPT, 3)) == 3
+    assert vanishing.due() == KEPT
+    assert vanishing.remark
+    assert vanishing.kept(SHARD["s4"], SHARD["s4"], reset=False) is SHARD["s4"], "it came back before its turn"
+    assert vanishing.believed(KEPT, 3) == {}
