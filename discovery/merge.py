@@ -11,6 +11,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from datetime import UTC, datetime
+from functools import lru_cache
 from typing import Any, TypeVar
 
 import msgspec
@@ -90,13 +91,13 @@ class _Merging:
         field = self._field
         return Service(
             hostname=self._hostname,
-            namespace=field("namespace", lambda service: service.namespace, contradicts=True),
+            namespace=field("namespace", contradicts=True),
             ports=ports,
-            endpoints=self._endpoints(renamed),
-            addresses=field("addresses", lambda service: service.addresses),
-            labels=field("labels", lambda service: service.labels),
-            resolution=field("resolution", lambda service: service.resolution, contradicts=True),
-            external=field("external", lambda service: service.external, contradicts=True, silent=None),
+            endpoints=self._union(renamed),
+            addresses=field("addresses"),
+            labels=field("labels"),
+            resolution=field("resolution", contradicts=True),
+            external=field("external", contradicts=True, silent=None),
             subject_alt_names=self._subject_alt_names(),
             headless=self._headless(),
             created=self._created(),
@@ -113,9 +114,12 @@ class _Merging:
             return f"oldest, created {winner.service.created}"
         return "first by shard key"
 
-    def _field(self, name: str, of: Callable[[Service], T], *, contradicts: bool = False, silent: Any = ()) -> T:
+    def _field(self, name: str, *, contradicts: bool = False, silent: Any = ()) -> Any:
         """The first claim that says something wins. silent: what stands for "says nothing" besides the empty text."""
-        said = [(claim, of(claim.service)) for claim in self.claims]
+        said = [(claim, getattr(claim.service, name)) for claim in self.claims]
+        first = said[0][1]
+        if not self._explaining and all(value == first for _, value in said):
+            return first  # as almost always
         spoken = [(claim, value) for claim, value in said if value != silent and value != ""]
         return self._decide(name, spoken, contradicts=contradicts) if spoken else said[0][1]
 
@@ -140,6 +144,9 @@ class _Merging:
 
     def _ports(self) -> tuple[tuple[Port, ...], list[dict[str, str]]]:
         """The union of ports, and for each claim how its ports' names became the union's."""
+        same = self.claims[0].service.ports
+        if not self._explaining and all(claim.service.ports == same for claim in self.claims) and _distinct(same):
+            return same, [{}] * len(self.claims)
         slots: list[list[tuple[Claim, Port]]] = []
         for claim in self.claims:
             self._place(claim, slots)
@@ -187,6 +194,20 @@ class _Merging:
         target = next((port.target for _, port in slot if port.target), 0)
         return Port(number, named[0][1] if named else "", protocol, target)
 
+    def _union(self, renamed: Sequence[dict[str, str]]) -> tuple[Endpoint, ...]:
+        """As `_endpoints`, without a word of who said what."""
+        if self._explaining or any(renamed):
+            return self._endpoints(renamed)
+        first: dict[Any, Claim] = {}
+        found = []
+        for claim in self.claims:
+            for endpoint in claim.service.endpoints:
+                ports = endpoint.ports
+                identity = (endpoint.address, endpoint.cluster, ports if len(ports) < 2 else tuple(sorted(ports)))
+                if first.setdefault(identity, claim) is claim:
+                    found.append(endpoint)
+        return tuple(found)
+
     def _endpoints(self, renamed: Sequence[dict[str, str]]) -> tuple[Endpoint, ...]:
         """The union. What two claims say of one cluster's address and ports is one endpoint, the first claim's. One claim
         may say an address twice: a peer's gateway stands once for each locality behind it."""
@@ -208,7 +229,7 @@ class _Merging:
 
     def _subject_alt_names(self) -> tuple[str, ...]:
         spoken = [claim for claim in self.claims if claim.service.subject_alt_names]
-        if spoken:
+        if spoken and self._explaining:
             reason = "union of all that say it" if len(spoken) > 1 else "only one says it"
             self.provenance.append(Provenance("subject_alt_names", spoken[0].key, reason))
         return tuple(dict.fromkeys(name for claim in spoken for name in claim.service.subject_alt_names))
@@ -223,6 +244,8 @@ class _Merging:
         """Since when this cluster has it, as peers are told; without it here, the oldest there is."""
         here = [claim for claim in self.claims if claim.key.cluster == self._own] or self.claims
         winner = min(here, key=lambda claim: _age(claim.service.created))
+        if not self._explaining:
+            return winner.service.created
         spoken = [claim for claim in self.claims if claim.service.created]
         reason = "only one says it" if len(spoken) < 2 else "oldest of the own cluster" if here is not self.claims else "oldest"
         self.provenance.append(Provenance("created", winner.key, reason))
@@ -240,6 +263,7 @@ def _rank(claim: Claim, own: str) -> tuple[bool, tuple[bool, float], ShardKey]:
     return (foreign, _age(claim.service.created), claim.key)
 
 
+@lru_cache(maxsize=4096)  # a merge asks again and again for the same few
 def _age(created: str) -> tuple[bool, float]:
     """Sorts RFC 3339 times oldest first, and what is none after them all."""
     try:
@@ -247,6 +271,13 @@ def _age(created: str) -> tuple[bool, float]:
     except ValueError:
         return (True, 0.0)
     return (False, moment.replace(tzinfo=moment.tzinfo or UTC).timestamp())
+
+
+def _distinct(ports: Sequence[Port]) -> bool:
+    """Whether the rule would leave these ports as they are: every one known by a name and a number of its own."""
+    return all(port.name for port in ports) and len({port.name for port in ports}) == len({_number(port) for port in ports}) == len(
+        ports
+    )
 
 
 def _named(slot: Sequence[tuple[Claim, Port]]) -> Port | None:

@@ -1,8 +1,10 @@
 """The merge rule by tables: who wins, what is united, what is found to be contradictory."""
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
-from discovery.merge import Claim, explain, merge
+from discovery.merge import Claim, _Merging, explain, merge
 from discovery.model import Endpoint, Locality, Port, Protocol, Resolution, Service, ShardKey
 
 HTTP, TCP, UDP, UNKNOWN = Protocol.HTTP, Protocol.TCP, Protocol.UDP, Protocol.UNKNOWN
@@ -166,3 +168,41 @@ def test_what_is_behind_a_peers_gateway_does_not_say_whether_a_service_is_headle
     service, findings = merge((claim(EAST, headless=True), peers), "east")
     assert service.headless
     assert findings == ()
+
+
+PORTS = st.builds(Port, st.sampled_from([80, 81]), st.sampled_from(["", "http", "web"]), st.sampled_from([HTTP, UDP, UNKNOWN]))
+# So that several say the same, also what the rule has to change.
+SAME = [(Port(80, "http", HTTP),), (Port(80, "", HTTP), Port(81, "web")), (Port(80), Port(80))]
+ENDPOINTS = st.builds(
+    Endpoint,
+    st.sampled_from(["10.0.0.1", "10.0.0.2"]),
+    ports=st.lists(st.tuples(st.sampled_from(["http", "web"]), st.sampled_from([80, 81])), max_size=2).map(tuple),
+    cluster=st.sampled_from(["east", "west"]),
+    weight=st.integers(1, 2),
+)
+CLAIMS = st.lists(
+    st.builds(
+        Claim,
+        st.sampled_from([EAST, WEST, WEST2]),
+        st.builds(
+            Service,
+            st.just("a.example"),
+            namespace=st.sampled_from(["", "a", "b"]),
+            ports=st.one_of(st.lists(PORTS, max_size=3).map(tuple), st.sampled_from(SAME)),
+            endpoints=st.lists(ENDPOINTS, max_size=3).map(tuple),
+            addresses=st.sampled_from([(), ("10.9.0.1",)]),
+            external=st.booleans(),
+            created=st.sampled_from(["", OLD, YOUNG]),
+        ),
+    ),
+    min_size=2,
+    max_size=3,
+    unique_by=lambda claim: claim.key,
+)
+
+
+@given(CLAIMS)
+def test_a_merge_that_explains_itself_decides_alike(claims):
+    explaining = _Merging(claims, "east", explaining=True)
+    service = explaining.service()
+    assert merge(claims, "east") == (service, tuple(explaining.findings))
