@@ -3,6 +3,8 @@ whatever befalls a registry costs no request and no endpoint."""
 
 import ipaddress
 import json
+import os
+import signal
 import subprocess
 import sys
 
@@ -123,7 +125,6 @@ async def test_registries_that_contradict_each_other_are_told_of(three, gateway)
         return await do(get, gateway, "service", HOST)
 
     said = await until(text, lambda text: "findings:" in text)
-    print(said)
     assert f"ports[{three.port}].protocol" in said
     assert "east/kubernetes says HTTP and is followed" in said
     assert "east/consul says TCP" in said
@@ -195,19 +196,31 @@ async def test_a_source_whose_word_expires_takes_its_own_endpoints_only(three, t
         assert not steady.failed
 
 
-def test_a_gateway_that_starts_while_all_are_gone_has_what_it_knew(three, gateway):
-    everybody = set(trio.run(spread, gateway))
-    three.consul.kill()
-    three.nomad.server.kill()
-    three.kubernetes.kill("apiserver")
-    gateway.kill()
+async def test_while_all_are_gone_its_control_process_and_itself_may_start_anew(three, gateway):
+    everybody = set(await spread(gateway))
+    assert len(everybody) == 3
+    async with steadily(gateway.address, gateway.mesh, host=HOST) as steady:
+        three.consul.kill()
+        three.nomad.server.kill()
+        three.kubernetes.kill("apiserver")
+        (control,) = gateway.pids("control")
+        os.kill(control, signal.SIGKILL)
+        await until(lambda: do(gateway.pids, "control"), lambda found: found not in ([], [control]))
+        await until(lambda: do(gateway.is_ready), bool)
+        await kept(steady, *everybody)
+    assert not steady.failed
+    await do(gateway.kill)
     gateway.start()
-    gateway.wait_ready()
-    assert set(trio.run(spread, gateway)) == everybody
-    assert not any(row["connected"] for row in trio.run(gateway.rows, "sources") if row["name"] in ALL)
+    assert set(await until(lambda: spread(gateway), bool)) == everybody  # its first answers
+    await do(gateway.wait_ready)
+    assert set(await spread(gateway)) == everybody
+    assert not any(row["connected"] for row in await gateway.rows("sources") if row["name"] in ALL)
     three.consul.start()
     three.nomad.server.start()
     three.kubernetes.start("apiserver")
+    await do(three.consul.wait_ready)
+    await do(three.nomad.server.wait_ready)
+    await do(three.kubernetes.wait_ready)
     for name in sorted(ALL):
-        trio.run(back, gateway, name)
-    assert set(trio.run(spread, gateway)) == everybody
+        await back(gateway, name)
+    assert set(await spread(gateway)) == everybody
