@@ -3,7 +3,8 @@
 Theory of operation. Whoever owns a name decides what it resolves to, so a name that clients choose must not lead inside: an answer in a
 private, loopback, link-local, shared or reserved network would make of the gateway a way to what only it can reach (the admin port, a
 cloud's metadata service at 169.254.169.254, other workloads). Such answers are refused unless the configuration names their networks.
-Addresses in which an IPv4 address is wrapped (mapped, 6to4, NAT64, Teredo) are judged by both.
+Addresses in which an IPv4 address is wrapped (mapped, 6to4, NAT64, Teredo) are judged by both. "Everywhere" (0.0.0.0/0, ::/0) is said by
+who means the world, so it means neither this machine nor its link: those are named by themselves.
 """
 
 from __future__ import annotations
@@ -50,6 +51,13 @@ def _meant(address: Address) -> Iterable[Address]:
     if address.teredo is not None:
         return (address, address.teredo[1])
     return (address,)
+
+
+def _here(address: Address) -> bool:
+    """This machine, its link (a cloud's metadata service), or nobody in particular."""
+    return any(
+        each.is_loopback or each.is_link_local or each.is_unspecified or each.is_multicast for each in (address, *_meant(address))
+    )
 
 
 class _Hosts:
@@ -106,8 +114,9 @@ class Reach:
             address = ipaddress.ip_address(text)
         except ValueError:
             return False
-        mapped = getattr(address, "ipv4_mapped", None)
-        return any((mapped or address) in network for network in self._networks)
+        judged = getattr(address, "ipv4_mapped", None) or address
+        everywhere = not _here(judged)
+        return any(judged in network and (everywhere or network.prefixlen > 0) for network in self._networks)
 
     def __repr__(self) -> str:
         return f"<Reach {self._hosts} but not {self._but_not} {self._networks}>"

@@ -105,3 +105,15 @@ def test_clear(world):
     world.kept.clear()
     world.kept.tick(5.0)
     assert (len(world.kept), repr(world.kept)) == (0, "<Kept 0+0 answers, 0 in orders, of 0 services>")
+
+
+def test_a_tick_looks_at_a_bounded_number_of_endpoints_and_at_all_in_turn(world):
+    world.kept.tick(100.0)
+    for number in range(4):
+        name = Name(f"s{number}.test", backends=("b",))
+        world.places[name.name] = [place(f"10.{number}.0.{each}") for each in range(nameserver_kept._ENDPOINTS)]
+        world.kept.keep_made_of(name, b"%d" % number, b"1", several=False)
+    world.looked.clear()
+    for number in range(4):
+        world.kept.tick(100.05)
+        assert world.looked == [f"s{each}.test" for each in range(number + 1)]

@@ -89,3 +89,14 @@ def test_what_is_kept_is_bounded():
     for number in range(2000):
         reach.usable((f"8.8.{number >> 8}.{number & 255}",))
     assert len(reach._judged) <= 1024
+
+
+@pytest.mark.parametrize(
+    "inner", ["127.0.0.1", "169.254.169.254", "0.0.0.0", "::1", "fe80::1", "::ffff:127.0.0.1", "2002:7f00:1::1"]
+)
+def test_everywhere_is_neither_this_machine_nor_its_link(inner):
+    everywhere = Reach((), ("0.0.0.0/0", "::/0"))
+    assert not everywhere.meant(inner)
+    assert everywhere.meant("10.0.0.1")
+    assert everywhere.meant("2600::1")
+    assert Reach((), ("127.0.0.0/8", "169.254.0.0/16", "0.0.0.0/32", "::/16", "fe80::/10", "2002::/16")).meant(inner)
