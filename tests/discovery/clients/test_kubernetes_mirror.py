@@ -138,10 +138,12 @@ async def test_a_connection_that_breaks_is_made_again_once(tmp_path, monkeypatch
         it.start()
         await api.wait(lambda: api.asked("allowWatchBookmarks"))
         await it.wait(lambda: it.lists == 1)
+        api.put(SERVICES, kube_api.service("a"))
+        await it.wait(lambda: it.changes)  # the watch has begun, also for us
         await api.cut()
         await api.wait(lambda: len(api.asked("allowWatchBookmarks")) == 2)
-        api.put(SERVICES, kube_api.service("a"))
-        await it.wait(lambda: it.changes)
+        api.put(SERVICES, kube_api.service("b"))
+        await it.wait(lambda: len(it.changes) == 2)
         assert it.lists == 1
 
 
