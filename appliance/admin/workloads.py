@@ -15,7 +15,6 @@ from __future__ import annotations
 
 import contextlib
 import ipaddress
-import socket
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from typing import Protocol
 
@@ -26,6 +25,7 @@ from starlette.responses import Response
 from starlette.routing import Route
 from starlette.types import ASGIApp
 
+from appliance.anyip import AnyIp
 from federation.resources.document import Document
 from federation.resources.workload_group import WorkloadGroup
 from federation.workloads import elsewhere
@@ -124,17 +124,12 @@ def _where(request: Request) -> tuple[str, str, str]:
 
 
 def _own(address: str) -> bool:
-    """Whether it is an IP of this machine: the kernel speaks to its own addresses from themselves. Nothing is sent."""
+    """Whether it is an IP of this machine."""
     try:
-        address = str(ipaddress.ip_address(address))
+        found = ipaddress.ip_address(address)
     except ValueError:
-        return False  # nor is a name looked up, which would hold up everybody
-    with socket.socket(socket.AF_INET6 if ":" in address else socket.AF_INET, socket.SOCK_DGRAM) as sock:
-        try:
-            sock.connect((address, 9))
-            return bool(sock.getsockname()[0] == address)
-        except OSError:
-            return False
+        return False
+    return AnyIp().has(str(getattr(found, "ipv4_mapped", None) or found))
 
 
 async def _body(request: Request) -> bytes:
