@@ -62,9 +62,17 @@ async def test_what_consul_lacks_is_written_there_and_taken_back(three, tmp_path
             assert not [name for name in names if "fed-" in name]
             assert await sources(gateway, CART) == {"east/nomad"}
 
-        # Nomad forgets a service with its last instance, so it is taken away there too, and comes back at its address.
+        # Nomad forgets a service with its last instance; Consul, which is away just then, learns of it when it is back.
+        three.consul.kill()
         await do(three.scale, 0, "cart")
+        await until(lambda: hosts(one), lambda found: CART not in found)
+        assert await resolve(other, HOST) == [addresses[HOST]]
+        three.consul.start()
+        await do(three.consul.wait_ready)
         await until(lambda: do(instances, three, PUBLISHED), lambda found: not found)
+        await until(lambda: one.rows("publishers"), lambda rows: [row["connected"] for row in rows] == [True])
+
+        # It comes back at its address.
         await do(three.scale, 1, "cart")
         (entry,) = await until(lambda: do(instances, three, PUBLISHED), lambda found: found and passing(found[0]))
         assert entry["Service"]["Address"] == addresses[CART]
