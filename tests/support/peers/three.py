@@ -31,9 +31,7 @@ from running_gateway import free_ports, until
 ALL = {"consul", "kubernetes", "nomad"}
 NAMESPACE = "shop"
 HOST = "web.shop.svc.cluster.local"
-ZONE = (
-    "dc1"  # the datacenter of Nomad is its zone: Kubernetes' nodes and the gateway are in it too, so that all endpoints are as near
-)
+ZONE = "dc1"  # Nomad's datacenter is a zone: Kubernetes' nodes and the gateway are in it too, so all endpoints are as near
 LOCALITY = f"r1/{ZONE}"
 
 
