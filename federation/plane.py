@@ -367,15 +367,16 @@ class Plane:
             self.snapshots.set(made.snapshot)
         touched |= {name.rpartition("|")[2] for name in backends}
         await sliced(self._offering.offering(services, verdicts, touched))
-        publications = self._publishing.offering(
-            self.catalog,
-            verdicts,
-            touched,
-            addresses=self._assigned.addresses,
-            backends=made.backends_of,
-            cluster_domain=self._node.spec.cluster_domain,
-        )
-        await sliced(publications)
+        if setup.synced:  # before, what a source has not said yet would be taken for gone, and be taken back outside
+            publications = self._publishing.offering(
+                self.catalog,
+                verdicts,
+                touched,
+                addresses=self._assigned.addresses,
+                backends=made.backends_of,
+                cluster_domain=self._node.spec.cluster_domain,
+            )
+            await sliced(publications)
         self._registries.report(self.catalog.findings)
         if made is not previous:
             self._tell(made)

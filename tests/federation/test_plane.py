@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import AsyncGenerator, AsyncIterator, Callable, Mapping
 from contextlib import asynccontextmanager
 from pathlib import Path
+from typing import Any
 
 import msgspec
 import pytest
@@ -21,6 +22,8 @@ from discovery.update import Reset, Update, Upsert
 from discovery.watch import Watchable
 from federation.plane import Plane
 from federation.probe import ProbeFailed, Target
+from federation.publish.publication import Publications, PublisherStatus
+from federation.publishing import MakePublisher, Outlet
 from federation.surroundings import Factories, MakeDns, Surroundings
 from federation.trust.authority import Issued
 from gateway.faults import validate
@@ -101,19 +104,18 @@ class Trust:
 class Running:
     """A plane over a folder, under a clock that jumps."""
 
-    def __init__(self, path: Path, dns: MakeDns = DnsSource) -> None:
-        (path / "node.yaml").write_text(NODE)
+    def __init__(self, path: Path, dns: MakeDns = DnsSource, *, node: str = NODE, publisher: MakePublisher | None = None) -> None:
+        (path / "node.yaml").write_text(node)
         self.path = path
         self.folder = Folder(path)
-        node = resources_of(NODE)[0].nodes[0]
 
         async def lookup(host: str) -> list[str]:
             raise AssertionError(f"nobody looks up {host}")
 
         self.plane = Plane(
-            node,
+            resources_of(node)[0].nodes[0],
             [self.folder],
-            Factories(StaticSource, dns),
+            Factories(StaticSource, dns, publisher=publisher),
             Trust(),
             surroundings=Surroundings(wall=lambda: NOW, rng=lambda: 0.5, lookup=lookup, check=self.check),
         )
@@ -142,8 +144,8 @@ class Running:
 
 
 @asynccontextmanager
-async def running(path: Path, dns: MakeDns = DnsSource) -> AsyncIterator[Running]:
-    it = Running(path, dns)
+async def running(path: Path, dns: MakeDns = DnsSource, **options: Any) -> AsyncIterator[Running]:
+    it = Running(path, dns, **options)
     async with trio.open_nursery() as nursery:
         await nursery.start(it.plane.run)
         yield it
@@ -329,3 +331,52 @@ async def test_the_nameserver_denies_no_name_before_every_source_has_spoken(tmp_
         assert not synced(await it.until(lambda snapshot: addresses(snapshot, "a")))
         late[0].found.set()
         await it.until(synced)
+
+
+class Told:
+    """A Publisher that notes what it would make stand there: the first is what a registry would be compared with."""
+
+    name = "told"
+
+    def __init__(self, outlet: Outlet) -> None:
+        self.status = Watchable(PublisherStatus("told"))
+        self.told: list[Publications] = []
+        self.heard = trio.Event()
+
+    async def run(
+        self, publications: Watchable[Publications], *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED
+    ) -> None:
+        seen = -1
+        while True:
+            seen, now = await publications.newer_than(seen)
+            self.told.append(now)
+            self.heard.set()
+
+    async def leave(self) -> None: ...
+
+
+async def test_nothing_is_taken_back_before_every_source_has_spoken(tmp_path: Path, autojump_clock: MockClock) -> None:
+    """Else a gateway that begins without memory, or with a registry out of reach, would withdraw what it, or its equals, had published."""
+    late, publishers = [], []
+
+    def make(name: str, cluster: str, services: object) -> Late:
+        late.append(Late(name, cluster, services))
+        return late[0]
+
+    def publisher(outlet: Outlet) -> Told:
+        publishers.append(Told(outlet))
+        return publishers[-1]
+
+    node = NODE.replace("}\n", ", publish: [{consul: {}}]}\n").replace(
+        "ingressgateway}, publish: [{consul: {}}]}", "ingressgateway}}"
+    )
+    service = (SERVICE % ("a", "a", "10.0.0.1")).replace("spec:", "spec:\n  location: MESH_INTERNAL\n  addresses: [10.9.9.9]")
+    async with running(tmp_path, make, node=node, publisher=publisher) as it:
+        it.write(service=service)
+        await it.until(lambda snapshot: addresses(snapshot, "a"))
+        await trio.sleep(60)
+        assert [each.told for each in publishers] == [[]]
+        late[0].found.set()
+        with trio.fail_after(30):
+            await publishers[0].heard.wait()
+        assert "a.example.com" in publishers[0].told[0]
