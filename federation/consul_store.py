@@ -61,7 +61,10 @@ class ConsulStore:
             raise StoreLost(f"{self._path(key)} cannot be read: {error}") from None
         if not answer.data:
             return Stored(), answer.index
-        found = msgspec.convert(answer.data, _Pair)
+        try:
+            found = msgspec.convert(answer.data, _Pair)
+        except msgspec.ValidationError as error:
+            raise StoreLost(f"{self._path(key)}: not what Consul answers ({error}); check the address") from None
         return Stored(found.Value or b"", found.ModifyIndex), answer.index
 
     def _path(self, key: str) -> str:

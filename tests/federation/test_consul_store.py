@@ -73,3 +73,10 @@ async def test_it_can_be_used_after_it_was_closed(consul, store):
     await store.get("vips")
     await store.close()
     assert await store.get("vips") == ABSENT
+
+
+@pytest.mark.parametrize("lie", [[{"ModifyIndex": "x", "Value": None}], [{"Value": None}]])
+async def test_what_is_no_key_of_consul_is_a_lost_store(consul, store, lie):
+    consul.say(KEY, lie)
+    with pytest.raises(StoreLost, match="check the address"):
+        await store.get("vips")
