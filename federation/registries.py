@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from typing import Protocol, runtime_checkable
 
 import structlog
+import trio
 
 from discovery.feed import CatalogFeed
 from discovery.here import HOSTNAME, Here
@@ -114,7 +115,9 @@ class Registries:
             self._showing[name] = source
             source.report(self._every())
         try:
-            await follower.run()
+            async with trio.open_nursery() as nursery:
+                nursery.start_soon(_tell, follower, follower.status.version, follower.status.value)
+                await follower.run()
         finally:
             del self._followers[name]
             self._showing.pop(name, None)
@@ -126,6 +129,22 @@ class Registries:
 
     def __repr__(self) -> str:
         return f"<Registries {', '.join(self._wanted.value)}>"
+
+
+async def _tell(follower: Follower, seen: int, before: SourceStatus) -> None:
+    """Log what becomes of a registry from the status `before`, of version `seen`, on: a line for a change, none for each try."""
+    name = follower.key.source
+    while True:
+        seen, now = await follower.status.newer_than(seen)
+        if now.connected and not before.connected:
+            _log.info("registry.read", source=name, services=now.services)
+        elif now.error and not before.error:
+            _log.warning("registry.lost", source=name, error=now.error, action="it is tried again; what it said stands")
+        if now.shard != before.shard and now.shard in ("expired", "degraded"):
+            _log.warning("registry.lease_ended", source=name, shard=now.shard, error=now.error)
+        if now.remark and now.remark != before.remark:
+            _log.warning("registry.doubted", source=name, reason=now.remark)
+        before = now
 
 
 def loss_policy(written: nodes.OnLoss | None) -> LossPolicy:

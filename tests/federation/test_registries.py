@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pytest
+import structlog
 import trio
 from trio.testing import wait_all_tasks_blocked
 
@@ -127,6 +128,33 @@ async def test_findings_are_told_to_the_sources_that_show_them(nursery):
     await world.want(NOMAD)
     world.registries.report({})
     assert len(told) == 2
+
+
+async def test_a_registry_that_is_lost_and_found_is_a_line_each_in_the_log(nursery, autojump_clock):
+    class Away(Said):
+        """Answers, is lost, is away for three tries, answers again."""
+
+        tries = 0
+
+        @trio.as_safe_channel
+        async def watch(self):
+            Away.tries += 1
+            if Away.tries in (2, 3, 4):
+                raise OSError("refused")
+            yield Reset((Service("a.x"),))
+            await trio.sleep(5 if Away.tries == 1 else 1000)
+            raise OSError("gone")
+
+    world = World()
+    world.registries = Registries(world.feed, lambda registry: Away(registry, world.log), "east", rng=lambda: 1.0)
+    with structlog.testing.capture_logs() as lines:
+        nursery.start_soon(world.registries.run)
+        world.registries.want(registries(node(CONSUL | {"onLoss": {"degrade": "100ms"}})))
+        await trio.sleep(60)
+    assert [line["event"] for line in lines] == ["registry.read", "registry.lost", "registry.lease_ended", "registry.read"]
+    assert lines[1]["error"] == "OSError: gone"
+    assert lines[2]["shard"] == "degraded"
+    assert all(line["source"] == "a" for line in lines)
 
 
 def test_where_this_gateway_stands_is_what_a_source_is_told():
