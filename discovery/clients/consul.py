@@ -222,7 +222,8 @@ class ConsulClient:
     async def _call(self, awaitable: Awaitable[Any]) -> Any:
         try:
             return await awaitable
-        except ConsulException as error:  # of py-consul: an answer that is not what Consul answers
+        except (ConsulException, TypeError, LookupError, AttributeError, ValueError) as error:
+            # py-consul's, and what it meets in an answer that is none of Consul's: it looks into it without looking at it.
             raise Refused(0, f"{self.to.address}: not an answer of Consul: {str(error)[:200]}; check the address") from None
 
     def __repr__(self) -> str:

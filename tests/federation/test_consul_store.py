@@ -75,7 +75,10 @@ async def test_it_can_be_used_after_it_was_closed(consul, store):
     assert await store.get("vips") == ABSENT
 
 
-@pytest.mark.parametrize("lie", [[{"ModifyIndex": "x", "Value": None}], [{"Value": None}]])
+@pytest.mark.parametrize(
+    "lie",
+    [[{"ModifyIndex": "x", "Value": None}], [{"Value": None}], ["x"], [[1]], {"a": 1}, 3, [pair("a", b"", 1) | {"Value": "A"}]],
+)
 async def test_what_is_no_key_of_consul_is_a_lost_store(consul, store, lie):
     consul.say(KEY, lie)
     with pytest.raises(StoreLost, match="check the address"):
