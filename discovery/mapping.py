@@ -89,6 +89,32 @@ class FrozenMap(Mapping[str, V], Generic[V]):
         return f"<FrozenMap of {self._size}>"
 
 
+class Draft(Generic[V]):
+    """A FrozenMap that is being changed. `done` is the changed copy; what it was made from stays as it was."""
+
+    def __init__(self, base: FrozenMap[V]) -> None:
+        self._base = base
+        self._changes: dict[str, V | None] = {}
+
+    def get(self, key: str) -> V | None:
+        return self._changes[key] if key in self._changes else self._base.get(key)
+
+    def __setitem__(self, key: str, value: V) -> None:
+        self._changes[key] = value
+
+    def pop(self, key: str, default: V) -> V:
+        """The value, which is gone then; `default` if there is none."""
+        value = self.get(key)
+        if value is None:
+            return default
+        self._changes[key] = None
+        return value
+
+    def done(self) -> FrozenMap[V]:
+        """The same object as the base if nothing changed."""
+        return self._base.updated({key: value for key, value in self._changes.items() if value is not None or key in self._base})
+
+
 class _Values(ValuesView[V]):
     def __init__(self, mapping: FrozenMap[V]) -> None:
         super().__init__(mapping)

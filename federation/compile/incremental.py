@@ -11,6 +11,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from dataclasses import replace
 
+from discovery.mapping import Draft
 from discovery.model import Port, Service
 from federation.compile import hosts as naming
 from federation.compile.backends import Parts, Setting, backends_of
@@ -58,16 +59,17 @@ def recompiling(previous: Compiled, inputs: Inputs, touched: Iterable[str]) -> S
         yield
     remove = work.gone - there
     snapshot = yield from assembled(work.update, previous.snapshot.changed((), remove) if remove else previous.snapshot)
+    hosts = work.hosts.done()
     made = replace(
         previous,
         snapshot=snapshot,
-        secrets=secrets_of(work.listening, work.hosts.values()) if work.keys_changed else previous.secrets,
+        secrets=secrets_of(work.listening, hosts.values()) if work.keys_changed else previous.secrets,
         setting=work.setting,
         listening=work.listening,
         served=work.served,
         plans=work.plans,
-        rendered=work.rendered,
-        hosts=work.hosts,
+        rendered=work.rendered.done(),
+        hosts=hosts,
         dependents=work.dependents,
         remade=frozenset(affected),
     )
@@ -88,8 +90,8 @@ class _Work:
         self._ports: set[int] = set()
         self._previous = previous
         self.plans: Mapping[str, Plan] = previous.plans
-        self.rendered = dict(previous.rendered)
-        self.hosts = dict(previous.hosts)
+        self.rendered = Draft(previous.rendered)
+        self.hosts = Draft(previous.hosts)
         self.dependents: Mapping[str, frozenset[str]] = previous.dependents
         self.problems_changed = False
         self.update: list[Part] = []
@@ -114,7 +116,7 @@ class _Work:
         if not self._serve_again:
             return
         old = self.served
-        self.served = served(self.listening, self.rendered.values(), self.setting.inputs, old, self._ports)
+        self.served = served(self.listening, self.rendered.done().values(), self.setting.inputs, old, self._ports)
         self.gone |= {part_name(each) for each in old.listeners}
         self.update += named(self.served.listeners).values()
         self.problems_changed = self.problems_changed or old.problems != self.served.problems
@@ -148,7 +150,7 @@ class _Work:
         old = self.rendered.pop(key, Rendered())
         new = Rendered()
         if key in self.plans:
-            new = self.rendered[key] = naming.render(self.plans[key], self.setting.scope, self.setting.inputs)
+            self.rendered[key] = new = naming.render(self.plans[key], self.setting.scope, self.setting.inputs)
         self.gone |= {part_name(host) for host in old.hosts}
         self.update += new.hosts
         if old.chains != new.chains:
@@ -163,7 +165,7 @@ class _Work:
         references = references_to(hostname, self.dependents.get(hostname, ()), self.rendered, self.listening)
         new = Parts()
         if references or hostname in self.setting.inputs.services:
-            new = self.hosts[hostname] = backends_of(hostname, references, self.setting)
+            self.hosts[hostname] = new = backends_of(hostname, references, self.setting)
         self.gone |= {part_name(part) for part in old.parts}
         self.update += new.parts
         self.keys_changed = self.keys_changed or old.secrets != new.secrets

@@ -11,6 +11,7 @@ from collections.abc import Generator, Iterable, Mapping
 from dataclasses import dataclass
 from functools import cached_property
 
+from discovery.mapping import Draft, FrozenMap
 from federation.compile import hosts as naming
 from federation.compile.backends import Parts, Setting, backends_of, subset_labels
 from federation.compile.egress import allow_any
@@ -41,8 +42,8 @@ class Compiled:
     listening: Listening
     served: Served
     plans: Mapping[str, Plan]
-    rendered: Mapping[str, Rendered]
-    hosts: Mapping[str, Parts]
+    rendered: FrozenMap[Rendered]
+    hosts: FrozenMap[Parts]
     dependents: Mapping[str, frozenset[str]]
     static_problems: tuple[Problem, ...]
     remade: frozenset[str] | None = None
@@ -143,6 +144,10 @@ def compiling(inputs: Inputs, described: Iterable[Problem] = (), previous: Snaps
     snapshot = yield from assembled(parts.values(), previous or Snapshot())
     snapshot = snapshot.changed((), [name for name in snapshot.parts if name not in parts])
     dependents = yield from _dependents(plans.values())
+    frozen = FrozenMap(rendered)
+    yield
+    frozen_hosts = FrozenMap(hosts)
+    yield
     return Compiled(
         snapshot=snapshot,
         secrets=secrets_of(ports, hosts.values()),
@@ -150,8 +155,8 @@ def compiling(inputs: Inputs, described: Iterable[Problem] = (), previous: Snaps
         listening=ports,
         served=listeners,
         plans=plans,
-        rendered=rendered,
-        hosts=hosts,
+        rendered=frozen,
+        hosts=frozen_hosts,
         dependents=dependents,
         static_problems=(*described, *scoped.problems, *setting.federation.problems, *unserved),
     )
@@ -176,10 +181,10 @@ def assembled(parts: Iterable[Part], snapshot: Snapshot) -> Generator[None, None
     return snapshot
 
 
-def references_to(hostname: str, keys: Iterable[str], rendered: Mapping[str, Rendered], ports: Listening) -> set[Reference]:
+def references_to(hostname: str, keys: Iterable[str], rendered: Draft[Rendered], ports: Listening) -> set[Reference]:
     """What the Plans with these keys, and the listeners, need of one hostname."""
     empty = Rendered()
-    found = {each for key in keys for each in rendered.get(key, empty).references if each.host == hostname}
+    found = {each for key in keys for each in (rendered.get(key) or empty).references if each.host == hostname}
     return found | {each for each in ports.references if each.host == hostname}
 
 

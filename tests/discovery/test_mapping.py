@@ -3,7 +3,7 @@
 from hypothesis import given
 from hypothesis import strategies as st
 
-from discovery.mapping import FrozenMap
+from discovery.mapping import Draft, FrozenMap
 
 changes = st.lists(st.dictionaries(st.sampled_from([f"k{i}" for i in range(20)]), st.none() | st.integers(0, 3)), max_size=8)
 
@@ -34,3 +34,29 @@ def test_no_change_is_the_same_object():
     assert frozen.updated({"a": None}) == FrozenMap()
     assert frozen == {"a": one}
     assert repr(frozen) == "<FrozenMap of 1>"
+
+
+KEYS = st.sampled_from([f"k{i}" for i in range(6)])
+
+
+@given(st.dictionaries(KEYS, st.integers()), st.lists(st.tuples(KEYS, st.none() | st.integers())))
+def test_a_draft_changes_a_copy_as_a_dict_would(items, changes):
+    base, expected = FrozenMap(items), dict(items)
+    draft = Draft(base)
+    for key, value in changes:
+        if value is None:
+            assert draft.pop(key, -1) == expected.pop(key, -1)
+        else:
+            draft[key] = expected[key] = value
+        assert draft.get(key) == expected.get(key)
+    assert dict(draft.done()) == expected
+    assert dict(base) == items
+
+
+def test_a_draft_that_changes_nothing_is_its_base():
+    base = FrozenMap({"a": 1})
+    draft = Draft(base)
+    assert draft.pop("b", 2) == 2
+    draft["c"] = 3
+    assert draft.pop("c", 0) == 3
+    assert draft.done() is base
