@@ -318,10 +318,10 @@ class VipKeeper:
                 continue  # the ranges are others now
             while isinstance(lost, BaseExceptionGroup):
                 lost = lost.exceptions[0]
+            if not self.fault:  # a line for a loss, not for each try
+                action = "addresses stay as they are; new services get none until it is back"
+                log.warning("vips.store_lost", error=str(lost), action=action)
             self.fault = f"the shared store is lost: {lost}"
-            log.warning(
-                "vips.store_lost", error=str(lost), action="addresses stay as they are; new services get none until it is back"
-            )
             if self._agreement is not None:
                 self._agreement.withdraw()
             self._publish(tuple(self.assigned.value.lacking))

@@ -2,9 +2,9 @@
 
 Theory of operation. One blocking query reads the whole prefix and returns when any key under it changes, so a change is published
 milliseconds later. What is not YAML keeps the last good documents of its key, and is an error until mended; a Consul that cannot be read
-keeps everything, and is an error of its own. A prefix that is empty is believed only if Consul's index went on: a Consul that lost its disk
-starts from the beginning, and a configuration is not withdrawn by accident. YAML is read in a thread: a value has 512 KiB at most, which
-takes a third of a second.
+keeps everything, and is an error of its own. A prefix that is empty is believed only if Consul was there all the time and its index went on:
+a Consul that lost its disk begins anew (and soon has an index as high, if the old one was young), and a configuration is not withdrawn by
+accident. YAML is read in a thread: a value has 512 KiB at most, which takes a third of a second.
 """
 
 from __future__ import annotations
@@ -43,6 +43,7 @@ class ConsulDocuments:
         self._keys: dict[str, _Key] = {}
         self._again = trio.Event()
         self._index = 0  # of the last answer, over all connections
+        self._away = False  # it could not be read since then
 
     async def run(self, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
         """See DocumentSource. `started()` when the prefix was read, cannot be, or FIRST_WITHIN is over."""
@@ -73,7 +74,7 @@ class ConsulDocuments:
                     index = await self._read(client, index)
                     backoff.succeeded()
                 except* Failed as group:
-                    index, pause = 0, backoff.failed()
+                    index, pause, self._away = 0, backoff.failed(), True
                     self._publish(str(group.exceptions[0]))
                 first.set()
                 with trio.move_on_after(pause):
@@ -87,11 +88,11 @@ class ConsulDocuments:
             nursery.start_soon(self._give_up, nursery.cancel_scope)
             answer = await client.keys(self._prefix, index)
             went_back = answer.restarted or answer.index < self._index
-            if not answer.data and self._keys and went_back:
-                raise Refused(
-                    0, f"{self._prefix} is empty since Consul's index went back; write the documents again, or restore Consul"
-                )
-            self._index = answer.index
+            if not answer.data and self._keys and (went_back or self._away):
+                since = "Consul's index went back" if went_back else "Consul could not be read"
+                what = "write the documents again, restore Consul, or start the gateway anew if that is meant"
+                raise Refused(0, f"{self._prefix} is empty since {since}; {what}")
+            self._index, self._away = answer.index, False
             await self._take(answer.data)
             nursery.cancel_scope.cancel()
             return answer.index

@@ -138,3 +138,20 @@ async def test_reading_yaml_does_not_hold_up_the_loop(consul, nursery):
     ended.set()
     assert kinds(documents.documents.value) == ["A"]
     assert longest < took / 3
+
+
+async def test_an_empty_prefix_is_not_believed_after_consul_was_away(consul, nursery):
+    consul.say(CONF, [pair("conf/a", b"kind: A\n", 2)], index=50)
+    documents = ConsulDocuments(ConsulConnection(consul.address), "conf")
+    await nursery.start(documents.run)
+    await consul.wait_asked(lambda asked: asked.index == 50)
+    consul.scripted[CONF] = [Scripted(status=-1)] * 3
+    consul.say(CONF, [pair("conf/a", b"kind: A\n", 2)], index=55)
+    await become(documents, lambda now: now.errors)
+    consul.say(CONF, None, index=60)  # a new Consul, whose index is as high already
+    now = await become(documents, lambda now: any("is empty since" in error.message for error in now.errors))
+    assert kinds(now) == ["A"]
+    consul.say(CONF, [pair("conf/b", b"kind: B\n", 61)], index=61)
+    await become(documents, lambda now: kinds(now) == ["B"] and not now.errors)
+    consul.say(CONF, None, index=62)  # deleted while it was there
+    await become(documents, lambda now: not kinds(now) and not now.errors)
