@@ -179,7 +179,8 @@ def make_service(
 ) -> Service:
     """One service of what is registered under its name. allocations and nodes: by id, what is known of them. region: Nomad's, "" when it
     was not said."""
-    ordered = sorted(registrations, key=lambda each: (each.namespace, each.address, each.port, each.id))
+    there = (each for each in registrations if not each.address.startswith("/"))  # no way to a socket of this machine
+    ordered = sorted(there, key=lambda each: (each.namespace, each.address, each.port, each.id))
     notes: list[str] = []
     tagged = [(each, *_tags(each.tags or ())) for each in ordered]
     ports = _ports([(each, ours) for each, ours, _ in tagged], notes)

@@ -13,6 +13,7 @@ import trio
 
 from discovery.watch import Watchable
 from federation.compile.credentials import FileContent
+from federation.compile.inputs import elsewhere
 
 LOOK_EVERY = 1.0  # seconds: one stat call a file, and an operator's patience
 LARGEST = 1 << 20  # bytes; a certificate chain has some 10 KiB, a bundle of a thousand roots fits
@@ -70,6 +71,8 @@ def _signature(path: str) -> _Signature:
 
 
 def _content(path: str) -> FileContent:
+    if why := elsewhere(path):
+        return FileContent(fault=why)
     try:
         with Path(path).open("rb") as file:
             data = file.read(LARGEST + 1)

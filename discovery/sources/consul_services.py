@@ -146,9 +146,8 @@ def _endpoints(
     """One an address and port; what is registered twice counts once, as long as one of the two is healthy."""
     found: dict[tuple[str, int], Endpoint] = {}
     for peer, instance in plain:
-        unix = instance.address.startswith("/")
-        if not unix and not instance.port:
-            continue
+        if instance.address.startswith("/") or not instance.port:
+            continue  # a socket is of the machine that registered it, and here it could be any
         for address in resolved.get(instance.address, ()) if _is_name(instance.address) else (instance.address,):
             where = (address, instance.port)
             known = found.get(where)

@@ -269,6 +269,10 @@ def _chosen(this: _Host, reference: Reference, *, own_only: bool) -> list[tuple[
         number = endpoint.port(port.name)
         if number is None or (own_only and is_foreign(endpoint, cluster)) or not labels <= set(endpoint.labels):
             continue
+        if this.setting.inputs.is_admin(endpoint.address, number):
+            text = f"{this.host} has this gateway's admin API, {endpoint.address}:{number}, as an endpoint, which is left out"
+            this.problems.append(warning(subject_of(this.setting.inputs.node), "spec.listen.admin", "AdminAsEndpoint", text))
+            continue
         name = endpoint_id(endpoint, number)
         if name in found and endpoint.peer:  # one gateway for workloads of several labels: it has the weight of all of them
             endpoint = msgspec.structs.replace(found[name][0], weight=found[name][0].weight + endpoint.weight)

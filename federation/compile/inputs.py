@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ipaddress
 import posixpath
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -51,18 +52,46 @@ class Inputs:
         locality: Locality = spec.locality
         return Place(spec.cluster, spec.network or spec.cluster, locality, tuple(sorted(labels.items())))
 
+    def is_admin(self, address: str, number: int) -> bool:
+        """Whether this endpoint is this gateway's own admin API, which says too much to be reached over a route: whoever may register
+        endpoints may not therefore read it."""
+        listen = self.node.spec.listen.admin
+        if number != listen.port or not number:
+            return False
+        try:
+            there, own = ipaddress.ip_address(address), ipaddress.ip_address(listen.host)
+        except ValueError:
+            return False
+        there = getattr(there, "ipv4_mapped", None) or there
+        return there == own or (own.is_unspecified and (there.is_loopback or there.is_unspecified))
+
     def credentials(self) -> Credentials:
         """A name that two Secret documents have means the first."""
         secrets = {(each.namespace, each.name): each.spec for each in reversed(self.resources.secrets)}
         return Credentials(secrets, self.files)
 
 
+_ELSEWHERE = " (named in "
+
+
 def located(path: str, origin: Origin) -> str:
     """Where a file is that a document names: a relative path begins at the document's own file, so that a folder can be moved
-    whole. A document that is no file (`consul:…`) leaves the path as it is."""
-    if not path or path.startswith("/") or ":" in origin.file:
+    whole. What a document that is no file (`consul:…`) names is no file of this machine: see `elsewhere`."""
+    if not path:
+        return path
+    if origin.file.partition(":")[0].isalpha() and ":" in origin.file:
+        return f"{path}{_ELSEWHERE}{origin.file})"
+    if path.startswith("/"):
         return path
     return posixpath.normpath(posixpath.join(posixpath.dirname(origin.file), path))
+
+
+def elsewhere(path: str) -> str:
+    """Why a located path is not read, "" if it is: whoever may write documents into a registry may not therefore use this machine's files,
+    the gateway's own keys among them."""
+    if _ELSEWHERE not in path:
+        return ""
+    return "only documents in files name files of the gateway's machine; put it into a Secret and write credentialName"
 
 
 T = TypeVar("T", bound=Message)

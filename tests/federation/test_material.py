@@ -22,6 +22,13 @@ def test_wanted_files_are_read_at_once_and_faults_are_said(tmp_path: Path) -> No
     assert material.want([]) == {}
 
 
+def test_what_a_registrys_document_names_is_not_read(tmp_path: Path) -> None:
+    path = f"{tmp_path / 'key.pem'} (named in consul:fedgate/x)"
+    Path(path).parent.mkdir(parents=True, exist_ok=True)
+    Path(path).write_bytes(b"secret")
+    assert "credentialName" in FileMaterial().want([path])[path].fault
+
+
 async def test_a_file_that_changes_is_noticed(tmp_path: Path, autojump_clock: MockClock) -> None:
     path = tmp_path / "a.pem"
     material = FileMaterial()

@@ -86,9 +86,9 @@ def test_the_port_that_clients_name(instances, port):
     assert service(*instances).ports == (port,)
 
 
-def test_an_instance_without_a_port_is_none_and_a_unix_socket_needs_none():
-    found = service(instance("a", port=0), instance("b", "/run/web.sock", 0), instance("c", "", 80))
-    assert [(endpoint.address, endpoint.port("http")) for endpoint in found.endpoints] == [("/run/web.sock", 0)]
+def test_an_instance_without_a_port_is_none_nor_is_a_socket_of_the_machine_that_registered_it():
+    found = service(instance("a", port=0), instance("b", "/run/web.sock", 0), instance("c", "", 80), instance("d", "/run/b.sock"))
+    assert found.endpoints == ()
 
 
 def test_what_is_registered_twice_counts_once_and_healthy_if_one_is():

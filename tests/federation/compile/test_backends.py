@@ -81,6 +81,14 @@ def test_subsets_have_the_endpoints_with_their_labels() -> None:
     assert addresses(of) == ["10.0.0.1", "10.0.0.2", "192.0.2.1"]
 
 
+def test_the_gateways_own_admin_api_is_nobodys_endpoint() -> None:
+    of = made(
+        SERVICE.replace("10.0.0.1", "127.0.0.1").replace("version: v1}", "version: v1}, ports: {http: 15000}"), ROUTE, RULE % ""
+    )
+    assert addresses(of) == ["10.0.0.2"]
+    assert [each.reason for each in of.findings if each.reason == "AdminAsEndpoint"]
+
+
 def test_a_peers_gateway_is_one_endpoint_with_the_weight_of_all_labels() -> None:
     of = made(SERVICE, RULE % "", ROUTE, PEER % "*", FAR)
     (whole,) = (each for each in of.snapshot.endpoints(f"outbound|80||{WEB}") if each.peer)
