@@ -43,6 +43,11 @@ def test_a_service_as_nomad_prints_it():
     assert dict(endpoint.labels) == {"version": "v2", "tag.fedgate.io/canary": "true", "nomad.datacenter": "dc1"}
 
 
+def test_no_registration_leads_to_a_socket_of_this_machine():
+    there = msgspec.structs.replace(one(2), address="/run/x.sock")
+    assert [endpoint.address for endpoint in made(one(1), there).endpoints] == ["10.0.0.1"]
+
+
 def test_tags_name_port_protocol_and_weight():
     service = made(one(1, "fedgate-port=9000", "fedgate-port-name=grpc-api", "fedgate-weight=5"))
     assert service.ports == (Port(9000, "grpc-api", Protocol.GRPC),)
