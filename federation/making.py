@@ -31,7 +31,8 @@ from federation.vips import Assigned
 from gateway.snapshot import Backend, Snapshot
 from gateway.verdicts import AddressState, Verdicts
 
-SLICE = 0.005  # seconds of computing between two turns of the others; DESIGN section 2 allows 20 ms, and a step may take some itself
+# Seconds of computing between two turns of the others; DESIGN section 2 allows 20 ms, and a step may take some itself.
+SLICE = 0.005
 
 T = TypeVar("T")
 
