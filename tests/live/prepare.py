@@ -34,7 +34,9 @@ def main() -> None:
                 where = _prepare(folder.name)
                 print(f"{folder.name}: {where} ({time.monotonic() - began:.0f} s)", flush=True)
             except (OSError, RuntimeError) as error:
-                print(f"{folder.name}: cannot be had here, its tests are skipped: {str(error)[-1500:]}", file=sys.stderr, flush=True)
+                print(
+                    f"{folder.name}: cannot be had here, its tests are skipped: {str(error)[-1500:]}", file=sys.stderr, flush=True
+                )
 
 
 if __name__ == "__main__":
