@@ -20,6 +20,9 @@ from discovery.model import Endpoint, Service
 
 T = TypeVar("T")
 
+# Every cluster's own API: the one name that is never the same service, and nobody's business in another cluster.
+_API_SERVER = "default/kubernetes"
+
 
 class View:
     """stale: host names to be built anew; whoever builds takes them out."""
@@ -49,6 +52,8 @@ class View:
     # ------------------------------------------------------------------------------------------------------- what was said
 
     def take_service(self, key: str, before: kube.Service | None, after: kube.Service | None) -> None:
+        if key == _API_SERVER:
+            return
         host = self._host(key)
         for name in names_of(before, self._reach) if before else ():
             _leave(self._named, name, key)

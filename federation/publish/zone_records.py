@@ -139,12 +139,15 @@ class ZonePlanner:
         return (standing.description or "").partition(";")[0] == self._options.mark
 
     def listed(self, standing: Mapping[Name, RecordSet]) -> None:
-        """The zone was read anew: note what is no longer as it was written."""
+        """The zone was read anew: note what is no longer as it was written. What stands as written forgives once: an equal gateway that left
+        took it along, and nobody fights us."""
         for key, records in list(self._written.items()):
             found = standing.get(key)
             if found is None or set(found.records) != set(records) or not self.ours(found):
                 self._reverted[key] = self._reverted.get(key, 0) + 1
                 del self._written[key]
+            elif self._reverted.get(key):
+                self._reverted[key] -= 1
 
     def wrote(self, key: Name, records: tuple[str, ...] | None) -> None:
         """None: deleted."""

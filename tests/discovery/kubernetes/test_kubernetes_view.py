@@ -86,6 +86,12 @@ def test_a_service_is_what_its_objects_say():
     assert (found[SET].created, found[SET].addresses, addresses(found[SET])) == ("2026-03-03T00:00:00Z", (), addresses(web))
 
 
+def test_the_api_server_of_a_cluster_is_no_service_of_the_federation():
+    told = Told().tell("service", kube_api.service("kubernetes", namespace="default"))
+    told.tell("service", kube_api.service("kubernetes", namespace="shop"))
+    assert sorted(told.built()) == ["kubernetes.shop.svc.cluster.local"]
+
+
 @given(st.permutations(SHOP))
 def test_the_order_in_which_it_is_told_changes_nothing(order):
     told, again = Told(), Told()

@@ -108,6 +108,17 @@ def test_who_undoes_our_record_three_times_has_it(undone):
     assert (plan.size, plan.conflicts) == (0, {WEB})
 
 
+def test_an_equal_gateway_that_leaves_now_and_then_is_nobody_who_fights_us():
+    planner = ZonePlanner(OPTIONS)
+    key, records = (WEB, "A"), ("240.240.0.1",)
+    there = keyed(standing(records=records))
+    for _ in range(6):
+        assert planner.plan({key: records}, {}).size == 1
+        planner.wrote(key, records)
+        planner.listed(there)
+        planner.listed({})  # it took the record along, as all gateways of a cluster have one mark
+
+
 ADDRESSES = st.lists(st.sampled_from(["240.240.0.1", "240.240.0.2", "2001:2::1"]), max_size=3, unique=True)
 
 
