@@ -44,6 +44,10 @@ async def fedgate(*arguments):
     return done.returncode, done.stdout.decode() + done.stderr.decode()
 
 
+async def _text(path):
+    return path.read_text() if path.exists() else ""
+
+
 async def answered(gateway, good):
     await until(lambda: gateway.get(host=HOST), lambda answer: good(answer.status))
 
@@ -58,13 +62,14 @@ async def test_a_workload_registers_is_probed_and_leaves(tmp_path):
         status, said = await fedgate("register", *who, "--port", f"http={workloads.ports['vm']}", "--lease", "600", *there)
         assert status == 0, said
         await answered(gateway, lambda status: status == 200)
+        await until(lambda: _text(gateway.state / "workloads.json"), lambda text: workloads.address in text)
         gateway.kill()
         gateway.start()
         await trio.to_thread.run_sync(gateway.wait_ready)
         await answered(gateway, lambda status: status == 200)
         workloads.kill()
         await answered(gateway, lambda status: status >= 500)
-        assert "down" in (await fedgate("list", *there))[1]
+        await until(lambda: fedgate("list", *there), lambda answer: "down" in answer[1])
         workloads.start()
         await trio.to_thread.run_sync(workloads.wait_ready)
         await answered(gateway, lambda status: status == 200)

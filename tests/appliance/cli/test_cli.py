@@ -143,7 +143,8 @@ def test_a_backend_s_name_is_passed_on(gateway):
 def test_a_service_and_why(gateway):
     service = {"hostname": "a", "namespace": "s", "ports": ["80"], "clusters": {"east": "1/1"}, "sources": ["x"], "exportedTo": []}
     service |= {
-        "addresses": ["240.240.0.1"],
+        "addresses": ["10.9.0.1"],
+        "virtualAddresses": ["240.240.0.1"],
         "resolution": "STATIC",
         "headless": True,
         "created": "",
