@@ -59,7 +59,8 @@ def recompiling(previous: Compiled, inputs: Inputs, touched: Iterable[str]) -> S
         yield
     remove = work.gone - there
     snapshot = yield from assembled(work.update, previous.snapshot.changed((), remove) if remove else previous.snapshot)
-    hosts = work.hosts.done()
+    rendered = yield from work.rendered.finishing()
+    hosts = yield from work.hosts.finishing()
     made = replace(
         previous,
         snapshot=snapshot,
@@ -68,7 +69,7 @@ def recompiling(previous: Compiled, inputs: Inputs, touched: Iterable[str]) -> S
         listening=work.listening,
         served=work.served,
         plans=work.plans,
-        rendered=work.rendered.done(),
+        rendered=rendered,
         hosts=hosts,
         dependents=work.dependents,
         remade=frozenset(affected),

@@ -144,10 +144,8 @@ def compiling(inputs: Inputs, described: Iterable[Problem] = (), previous: Snaps
     snapshot = yield from assembled(parts.values(), previous or Snapshot())
     snapshot = snapshot.changed((), [name for name in snapshot.parts if name not in parts])
     dependents = yield from _dependents(plans.values())
-    frozen = FrozenMap(rendered)
-    yield
-    frozen_hosts = FrozenMap(hosts)
-    yield
+    frozen = yield from Draft(FrozenMap(), rendered).finishing()
+    frozen_hosts = yield from Draft(FrozenMap(), hosts).finishing()
     return Compiled(
         snapshot=snapshot,
         secrets=secrets_of(ports, hosts.values()),

@@ -50,7 +50,23 @@ def test_a_draft_changes_a_copy_as_a_dict_would(items, changes):
             draft[key] = expected[key] = value
         assert draft.get(key) == expected.get(key)
     assert dict(draft.done()) == expected
+    assert dict(finished(draft)) == expected
     assert dict(base) == items
+
+
+def finished(draft):
+    steps = draft.finishing()
+    while True:
+        try:
+            next(steps)
+        except StopIteration as end:
+            return end.value
+
+
+def test_a_draft_of_many_is_finished_in_steps():
+    draft = Draft(FrozenMap(), {f"k{number}": number for number in range(2500)})
+    assert len(list(draft.finishing())) == 3
+    assert dict(finished(draft)) == {f"k{number}": number for number in range(2500)}
 
 
 def test_a_draft_that_changes_nothing_is_its_base():
