@@ -67,6 +67,7 @@ class BackendState(Guarded):
         "overflow",
         "reports",
         "retries",
+        "used",
     )
 
     def __init__(
@@ -82,7 +83,7 @@ class BackendState(Guarded):
         super().__init__()
         self.backend = backend
         self.reports = [] if reports is None else reports
-        self.awake = self.closed = False
+        self.awake = self.closed = self.used = False  # used: something was sent to it, or learnt of it, ever
         self._wakeful = [] if awake is None else awake
         self.endpoints: Sequence[LbEndpoint] = ()
         self.hosts: dict[str, Host] = {}
@@ -181,6 +182,7 @@ class BackendState(Guarded):
         host.requests += 1
         host.waiting[waiter] = now
         self.active += 1
+        self.used = True
         if not self.awake:
             self.wake()
         if self._requests is not None:
@@ -328,6 +330,7 @@ class BackendState(Guarded):
     def seen(self, host: Host, ejection: Ejection | None, now: float) -> None:
         """What shared memory now says of a host; call it when that changed."""
         self.fitness.seen(host, ejection, now)
+        self.used = True
         self.wake()
 
     def reached(self) -> list[Host]:

@@ -646,3 +646,27 @@ def test_a_snapshot_that_was_prepared_in_part_is_made_good_by_the_next():
     upstreams.apply(snapshot_of("a"), 1.0)
     assert set(upstreams.states) == {"a"}
     assert not upstreams._touched  # names of what is gone are not kept for ever
+
+
+def test_of_very_many_backends_only_those_that_were_used_are_counted():
+    parts = []
+    for number in range(1001):
+        name = f"outbound|80||{number}.test"
+        parts += [
+            Backend(name, f"{number}.test", 80),
+            EndpointSet(name, (LbEndpoint(id=f"e{number}", address="10.0.0.1", port=80, cluster="east"),)),
+        ]
+    upstreams = Upstreams(random=random.Random(1).random)
+    snapshot = Snapshot.of([Node("gw", "east"), *parts])
+    for _ in upstreams.prepare(snapshot, 0.0):
+        pass
+    upstreams.finish(snapshot, 0.0)
+    upstreams.tick(0.05)
+    assert upstreams.backend_statistics() == ()
+    state = upstreams.states["outbound|80||7.test"]
+    host, waiter = state.pick(1.0), object()
+    state.started(host, waiter, 1.0)
+    state.finished(host, waiter)
+    (told,) = upstreams.backend_statistics()
+    assert (told.backend, [count for *_, count in told.traffic]) == ("outbound|80||7.test", [1])
+    assert [each.id for each in upstreams.endpoint_statistics(2.0, lambda host: 0)] == ["e7"]
