@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from discovery.clients.consul import ConsulConnection
     from discovery.clients.openstack import CloudAccess
     from federation.resources.node import SharedStore
-    from federation.resources.registry import consul, openstack
+    from federation.resources.registry import consul, kubernetes, nomad, openstack
     from federation.store import SharedStore as Store
 
 STORE_PREFIX = "fedgate"  # of keys in a shared Consul
@@ -28,66 +28,62 @@ STORE_PREFIX = "fedgate"  # of keys in a shared Consul
 
 def registry(wanted: Registry) -> Source:
     """A federation.registries.MakeRegistry. Raises ValueError or OSError when the source cannot be made."""
-    written, here, folder = wanted.written, wanted.here, wanted.folder
+    written = wanted.written
     if written.consul is not None:
-        from discovery.sources.consul import ConsulSource, ConsulSourceOptions
-
-        spec = written.consul
-        return ConsulSource(
-            written.name,
-            here,
-            ConsulSourceOptions(
-                connection=consul_connection(spec, folder),
-                peers=spec.peers,
-                tags=spec.tags,
-                default_namespace=spec.default_namespace,
-                allow_stale=spec.allow_stale,
-                most_watched=spec.max_queries,
-            ),
-        )
+        return _consul(wanted, written.consul)
     if written.kubernetes is not None:
-        from discovery.kubernetes.services import Reach
-        from discovery.sources.kubernetes import KubernetesOptions, KubernetesSource
-
-        kube = written.kubernetes
-        return KubernetesSource(
-            written.name,
-            here,
-            KubernetesOptions(
-                kubeconfig=_path(kube.kubeconfig, folder),
-                context=kube.context,
-                namespaces=kube.namespaces,
-                addresses=Reach(kube.addresses.value),
-                label_selector=kube.label_selector,
-                write_status=kube.write_status,
-            ),
-        )
+        return _kubernetes(wanted, written.kubernetes)
     if written.nomad is not None:
-        from discovery.clients.nomad import NomadOptions
-        from discovery.sources.nomad import NomadSource, NomadSourceOptions
-
-        nomad = written.nomad
-        options = NomadOptions(
-            address=nomad.address,
-            region=nomad.region,
-            token_file=_path(nomad.token_file, folder),
-            ca_file=_path(nomad.ca_file, folder),
-            cert_file=_path(nomad.cert_file, folder),
-            key_file=_path(nomad.key_file, folder),
-        )
-        chosen = NomadSourceOptions(
-            connection=options, namespaces=nomad.read_namespaces, tags=nomad.tags, allow_stale=nomad.allow_stale
-        )
-        return NomadSource(written.name, here, chosen)
+        return _nomad(wanted, written.nomad)
     if written.openstack is not None:
-        from discovery.sources.openstack import Discover, OpenStackOptions, OpenStackSource
-
-        cloud = written.openstack
-        discover = tuple(Discover(each.value) for each in cloud.discover)
-        return OpenStackSource(
-            written.name, here, OpenStackOptions(cloud_access(cloud, folder), discover=discover, interval=cloud.interval / 1000)
-        )
+        return _openstack(wanted, written.openstack)
     raise ValueError(f"source {written.name} names no registry")
+
+
+def _consul(wanted: Registry, spec: consul.ConsulSource) -> Source:
+    from discovery.sources.consul import ConsulSource, ConsulSourceOptions
+
+    options = ConsulSourceOptions(
+        connection=consul_connection(spec, wanted.folder),
+        peers=spec.peers,
+        tags=spec.tags,
+        default_namespace=spec.default_namespace,
+        allow_stale=spec.allow_stale,
+        most_watched=spec.max_queries,
+    )
+    return ConsulSource(wanted.written.name, wanted.here, options)
+
+
+def _kubernetes(wanted: Registry, spec: kubernetes.KubernetesSource) -> Source:
+    from discovery.kubernetes.services import Reach
+    from discovery.sources.kubernetes import KubernetesOptions, KubernetesSource
+
+    options = KubernetesOptions(
+        kubeconfig=_path(spec.kubeconfig, wanted.folder),
+        context=spec.context,
+        namespaces=spec.namespaces,
+        addresses=Reach(spec.addresses.value),
+        label_selector=spec.label_selector,
+        write_status=spec.write_status,
+    )
+    return KubernetesSource(wanted.written.name, wanted.here, options)
+
+
+def _nomad(wanted: Registry, spec: nomad.NomadSource) -> Source:
+    from discovery.clients.nomad import NomadOptions
+    from discovery.sources.nomad import NomadSource, NomadSourceOptions
+
+    connection = NomadOptions(address=spec.address, region=spec.region, **_files(spec, wanted.folder))
+    options = NomadSourceOptions(connection, spec.read_namespaces, spec.tags, spec.allow_stale)
+    return NomadSource(wanted.written.name, wanted.here, options)
+
+
+def _openstack(wanted: Registry, spec: openstack.OpenStackSource) -> Source:
+    from discovery.sources.openstack import Discover, OpenStackOptions, OpenStackSource
+
+    discover = tuple(Discover(each.value) for each in spec.discover)
+    options = OpenStackOptions(cloud_access(spec, wanted.folder), discover=discover, interval=spec.interval / 1000)
+    return OpenStackSource(wanted.written.name, wanted.here, options)
 
 
 def documents(place: Place) -> DocumentSource:
@@ -165,6 +161,12 @@ def _path(written: str, folder: str) -> str:
     return posixpath.join(folder, posixpath.expanduser(written)) if written else ""
 
 
+def _files(spec: consul.ConsulConnection | nomad.NomadSource, folder: str) -> dict[str, str]:
+    """What both agents' clients read of files."""
+    names = ("token_file", "ca_file", "cert_file", "key_file")
+    return {name: _path(getattr(spec, name), folder) for name in names}
+
+
 def consul_connection(spec: consul.ConsulConnection, folder: str) -> ConsulConnection:
     """Where and as whom."""
     from discovery.clients.consul import ConsulConnection
@@ -174,10 +176,7 @@ def consul_connection(spec: consul.ConsulConnection, folder: str) -> ConsulConne
         datacenter=spec.datacenter,
         namespace=spec.namespace,
         partition=spec.partition,
-        token_file=_path(spec.token_file, folder),
-        ca_file=_path(spec.ca_file, folder),
-        cert_file=_path(spec.cert_file, folder),
-        key_file=_path(spec.key_file, folder),
+        **_files(spec, folder),
     )
 
 

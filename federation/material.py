@@ -11,14 +11,13 @@ from pathlib import Path
 
 import trio
 
+from discovery.signature import Signature, signature
 from discovery.watch import Watchable
 from federation.compile.credentials import FileContent
 from federation.compile.inputs import elsewhere
 
 LOOK_EVERY = 1.0  # seconds: one stat call a file, and an operator's patience
 LARGEST = 1 << 20  # bytes; a certificate chain has some 10 KiB, a bundle of a thousand roots fits
-
-_Signature = tuple[int, int, int] | None
 
 
 class FileMaterial:
@@ -27,7 +26,7 @@ class FileMaterial:
     def __init__(self) -> None:
         self.contents: Watchable[Mapping[str, FileContent]] = Watchable({})
         self._wanted: frozenset[str] = frozenset()
-        self._seen: dict[str, _Signature] = {}
+        self._seen: dict[str, Signature] = {}
 
     def want(self, paths: Iterable[str]) -> Mapping[str, FileContent]:
         """Watch these files and no others; returns what is in them now."""
@@ -47,7 +46,7 @@ class FileMaterial:
             self._look()
 
     def _look(self) -> None:
-        signatures = {path: _signature(path) for path in self._wanted}
+        signatures = {path: signature(path) for path in self._wanted}
         if signatures == self._seen:
             return
         old = self.contents.value
@@ -60,14 +59,6 @@ class FileMaterial:
 
     def __repr__(self) -> str:
         return f"<FileMaterial {len(self._wanted)} files>"
-
-
-def _signature(path: str) -> _Signature:
-    try:
-        stat = Path(path).stat()
-    except OSError:
-        return None
-    return stat.st_ino, stat.st_size, stat.st_mtime_ns
 
 
 def _content(path: str) -> FileContent:

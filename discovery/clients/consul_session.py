@@ -10,7 +10,6 @@ What fails is one of two: Unreachable, nobody answered in time; Refused, somebod
 
 from __future__ import annotations
 
-import os
 import socket
 import ssl
 import urllib.parse
@@ -21,6 +20,9 @@ import httpx2
 import msgspec
 import trio
 from consul.base import HTTPClient, Response  # type: ignore[import-untyped]
+
+from discovery.clients.agent import read_whole, tls_context
+from discovery.signature import signature
 
 CONNECT_WITHIN = 5.0  # seconds: an agent is near; a farther one is still a second away at worst
 ANSWER_WITHIN = 10.0  # a server holds a request up to 7 s while it waits for a leader (Consul's rpc_hold_timeout), then says so
@@ -119,19 +121,13 @@ class Session:
         return Response(answer.status_code, answer.headers, found)
 
     async def _read(self, answer: httpx2.Response, what: str) -> bytes:
-        parts, size = [], 0
-        with trio.CancelScope() as scope:
-            async for part in answer.aiter_bytes():
-                size += len(part)
-                if size > MOST_BYTES:
-                    scope.cancel()  # leaving the loop would leave httpx2's generators to the garbage collector
-                parts.append(part)
-        if size > MOST_BYTES:
+        body = await read_whole(answer, MOST_BYTES)
+        if body is None:
             raise Refused(0, f"{self.to.address}: {what}: the answer is larger than {MOST_BYTES >> 20} MiB; narrow what is read")
-        return b"".join(parts)
+        return body
 
     async def _connected(self) -> httpx2.AsyncClient:
-        tls = tuple(_signature(path) for path in (self.to.ca_file, self.to.cert_file, self.to.key_file))
+        tls = tuple(signature(path) for path in (self.to.ca_file, self.to.cert_file, self.to.key_file))
         if self._client is None or tls != self._tls:
             made = self._connect()
             if self._client is not None:
@@ -149,9 +145,7 @@ class Session:
         verify: ssl.SSLContext | bool = False
         if address.startswith("https:"):
             try:
-                verify = ssl.create_default_context(cafile=self.to.ca_file or None)
-                if self.to.cert_file:
-                    verify.load_cert_chain(self.to.cert_file, self.to.key_file or None)
+                verify = tls_context(self.to.ca_file, self.to.cert_file, self.to.key_file)
             except (OSError, ssl.SSLError) as error:
                 files = ", ".join(filter(None, (self.to.ca_file, self.to.cert_file, self.to.key_file)))
                 raise Unreachable(f"{address}: TLS cannot be used: {error}; check {files}") from None
@@ -226,7 +220,7 @@ class _TokenFile:
         """Raises Unreachable if there never was one."""
         if not self._path:
             return ""
-        now = _signature(self._path)
+        now = signature(self._path)
         if now != self._read:
             try:
                 with open(self._path, encoding="utf-8") as file:
@@ -252,14 +246,6 @@ def _lost_leader(headers: Any) -> bool:
     takes two seconds; a server cut off for longer does not learn what has gone."""
     last = str(headers.get("X-Consul-LastContact") or "0")
     return headers.get("X-Consul-KnownLeader") == "false" or (last.isdigit() and int(last) > 10_000)
-
-
-def _signature(path: str) -> tuple[int, int, int] | None:
-    try:
-        found = os.stat(path) if path else None
-    except OSError:
-        return None
-    return (found.st_ino, found.st_size, found.st_mtime_ns) if found else None
 
 
 def _refusal(address: str, what: str, status: int, body: bytes) -> str:

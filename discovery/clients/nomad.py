@@ -20,7 +20,8 @@ from urllib.parse import quote
 
 import httpx2
 import msgspec
-import trio
+
+from discovery.clients.agent import read_whole, tls_context
 
 T = TypeVar("T")
 
@@ -131,17 +132,10 @@ class NomadClient:
         return body, response.headers
 
     async def _read(self, path: str, response: httpx2.Response) -> bytes:
-        parts, size = [], 0
-        with trio.CancelScope() as scope:  # cancelled rather than left, so that every generator of httpx2 ends where it waits
-            async for part in response.aiter_bytes():
-                size += len(part)
-                if size > MOST_BYTES:
-                    scope.cancel()
-                else:
-                    parts.append(part)
-        if size > MOST_BYTES:
+        body = await read_whole(response, MOST_BYTES)
+        if body is None:
             raise NomadUnreachable(f"{self._where(path)} answers with more than {MOST_BYTES >> 20} MiB; read fewer namespaces")
-        return b"".join(parts)
+        return body
 
     def _refusal(self, path: str, status: int, body: bytes) -> str:
         said = " ".join(body[:200].decode("utf-8", "replace").split())
@@ -181,9 +175,7 @@ class NomadClient:
         unix = options.address.startswith("unix://")
         verify: ssl.SSLContext | bool = False
         if options.address.startswith("https://"):
-            verify = ssl.create_default_context(cafile=options.ca_file or None)
-            if options.cert_file:
-                verify.load_cert_chain(options.cert_file, options.key_file)
+            verify = tls_context(options.ca_file, options.cert_file, options.key_file)
         transport = httpx2.AsyncHTTPTransport(
             verify=verify,
             trust_env=False,  # a proxy that is set for the web knows nothing of an agent

@@ -22,6 +22,8 @@ from urllib.parse import parse_qsl, urlsplit
 import msgspec
 import trio
 
+from discovery.signature import signature
+
 T = TypeVar("T")
 
 _AT_ONCE = 4  # threads and connections to a cloud: its APIs are Python processes, a handful of workers each
@@ -182,7 +184,7 @@ class OpenStackClient:
         with self._opening:
             import openstack  # noqa: F401  (loads what _open needs; here, as the module says)
 
-            read = tuple(map(_stamp, _files(self._access)))
+            read = tuple(map(signature, _files(self._access)))
             if self._connection is None or read != self._read:
                 self._connection = self._open()
                 self._read = read
@@ -240,14 +242,6 @@ def _files(access: CloudAccess) -> list[str]:
 
     override = (os.environ.get("OS_CLIENT_CONFIG_FILE"), os.environ.get("OS_CLIENT_SECURE_FILE"))
     return [*filter(None, override), *loader.CONFIG_FILES, *loader.SECURE_FILES]
-
-
-def _stamp(path: str) -> tuple[int, int, int] | None:
-    try:
-        found = os.stat(path)
-    except OSError:
-        return None
-    return found.st_mtime_ns, found.st_size, found.st_ino
 
 
 def _secret(path: str) -> str:

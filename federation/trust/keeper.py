@@ -20,6 +20,7 @@ from pathlib import Path
 import structlog
 import trio
 
+from discovery.signature import signature
 from discovery.watch import Watchable
 from federation.trust.authority import LEAF_TTL, Authority, Issued, init, open_authority, renew, wants_renewal
 from federation.trust.certificate import check_pair, identity_of, read_certificates
@@ -132,7 +133,7 @@ class Keeper:
 
     def _files(self) -> tuple[float, str]:
         paths = [self._state / name for name in (IDENTITY_CHAIN, IDENTITY_KEY, IDENTITY_BUNDLE)]
-        seen = tuple(_signature(path) for path in paths)
+        seen = tuple(signature(path) for path in paths)
         if seen != self._seen:
             issued = self._load(paths[0], paths[1])
             roots = paths[2].read_text() if paths[2].exists() else ""
@@ -172,11 +173,3 @@ class Keeper:
         if roots != self.bundle.value:
             self.bundle.set(roots)
         self.credential.set(issued)
-
-
-def _signature(path: Path) -> tuple[int, int, int] | None:
-    try:
-        stat = path.stat()
-    except OSError:
-        return None
-    return stat.st_ino, stat.st_size, stat.st_mtime_ns
