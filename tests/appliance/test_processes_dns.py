@@ -74,7 +74,7 @@ class Site:
             await running.event("worker.serving", worker=worker)
         await until(lambda: self.ask(), lambda answered: answered)
 
-    async def ask(self, within=1.0):
+    async def ask(self, within=5.0):
         """Whether a question from a new port is answered in time."""
         with trio.socket.socket(type=socket.SOCK_DGRAM) as sock:
             await sock.connect((HERE, self.dns))

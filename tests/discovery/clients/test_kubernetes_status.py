@@ -26,13 +26,12 @@ async def writing(nursery, tmp_path, monkeypatch):
     monkeypatch.setattr(module, "_PAUSE", 0.0)
     api, writer = KubeApi(), StatusWriter()
     server = await nursery.start(api.serve)
-    client = Kubernetes(Credentials(kube_api.kubeconfig(tmp_path, server)))
-    nursery.start_soon(writer.run, client)
-    with trio.fail_after(20):
-        yield api, writer
+    async with Kubernetes(Credentials(kube_api.kubeconfig(tmp_path, server))) as client, trio.open_nursery() as writers:
+        writers.start_soon(writer.run, client)
+        with trio.fail_after(20):
+            yield api, writer
+        writers.cancel_scope.cancel()
     nursery.cancel_scope.cancel()
-    with trio.CancelScope(shield=True):
-        await client.__aexit__()
 
 
 async def idle(writer):

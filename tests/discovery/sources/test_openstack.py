@@ -230,7 +230,7 @@ async def test_leaving_does_not_wait_for_a_cloud_that_hangs(cloud, tmp_path):
     source = source_of(cloud, tmp_path)
     await first(source)
     cloud.broken = {"/": "hang"}
-    with trio.fail_after(2):
+    with trio.fail_after(10):  # it hangs for 30
         with trio.move_on_after(0.3):
             await first(source)
 

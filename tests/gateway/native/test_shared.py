@@ -5,8 +5,7 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 
 import pytest
 from hypothesis import given, settings
@@ -315,27 +314,6 @@ def test_two_processes_write_while_a_third_reads(memory: Shared) -> None:
         for child in children:
             child.kill()
             child.communicate()
-
-
-def best(function: Callable[[], object]) -> float:
-    """µs a call, the best of several batches: the machine is shared."""
-    times = []
-    for _ in range(20):
-        begin = time.perf_counter()
-        for _ in range(500):
-            function()
-        times.append((time.perf_counter() - begin) / 500 * 1e6)
-    return min(times)
-
-
-def test_what_a_request_costs(memory: Shared) -> None:
-    """A change of a counter, and the look whether ejections changed: 1 µs at most."""
-    worker = Shared.attach(memory.fd, 0)
-    counter = worker.counter(counter_key("a"))
-    worker.eject(KEY, until_ns=1, reason="silence")
-    assert best(lambda: counter.add(1)) < 1
-    assert best(worker.generation) < 1
-    assert best(worker.ejections) < 1
 
 
 def test_names_hash_the_same_everywhere() -> None:
