@@ -20,7 +20,7 @@ from discovery.source import Follower, SourceStatus
 from discovery.supervise import TaskSet, describe
 from discovery.watch import Watchable
 from federation.peering.dial import connect
-from federation.peering.link import Dial, Lookup, PeerLink
+from federation.peering.link import PEER, Dial, Lookup, PeerLink
 from federation.peering.names import system_lookup
 from federation.peering.server import Offers, PeerServer
 from federation.peering.status import LinkState, PeerStatus, combined
@@ -75,6 +75,11 @@ class Peers:
     def sources(self) -> tuple[SourceStatus, ...]:
         """The peers as sources of the catalog."""
         return tuple(follower.status.value for _, (_, follower) in sorted(self._links.items()))
+
+    def unheard(self) -> list[str]:
+        """Those who are dialled, and of whom the catalog has no whole picture: neither from them nor from an earlier process."""
+        dialled = [name for name, terms in self._known.value.items() if terms.addresses]
+        return [name for name in dialled if not self._feed.whole(ShardKey(name, PEER))]
 
     def confirmed(self, report: Confirmed) -> None:
         """What a worker found of a suspect address. Never blocks."""

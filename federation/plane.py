@@ -243,7 +243,7 @@ class Plane:
             self._awake = trio.Event()
             await self._round(ready=trio.current_time() >= until)
             await trio.sleep(COALESCE)
-            with trio.move_on_at(until if self.compiled is None else float("inf")):
+            with trio.move_on_at(until if self.compiled is None else self._publishing.until):
                 await self._awake.wait()
 
     async def _round(self, *, ready: bool) -> None:
@@ -359,9 +359,8 @@ class Plane:
             )
         )
         if made.secrets != self.secrets.value:
-            self.secrets.set(
-                {**(previous.secrets if previous else {}), **made.secrets}
-            )  # the running Snapshot's keys stay one round
+            # The running Snapshot's keys stay one round.
+            self.secrets.set({**(previous.secrets if previous else {}), **made.secrets})
         self.verdicts.set(verdicts)
         if made.snapshot != self.snapshots.value or not self.snapshots.value.parts:
             self.snapshots.set(made.snapshot)
@@ -375,6 +374,7 @@ class Plane:
                 addresses=self._assigned.addresses,
                 backends=made.backends_of,
                 cluster_domain=self._node.spec.cluster_domain,
+                unheard=self._peers.unheard(),
             )
             await sliced(publications)
         self._registries.report(self.catalog.findings)

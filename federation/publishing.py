@@ -3,7 +3,8 @@
 Theory of operation. A Publication is kept by hostname and made again when its service or a verdict on its endpoints changed, so that a change
 costs what it touches; while nobody publishes, nothing is made. A TaskSet keeps a publisher running for every entry of `spec.publish`. One
 that is taken out of the Node, or `leave`, takes back what it wrote; a process that ends leaves it, because a restart must not take
-services away. What `leave` could not take back is kept for another try.
+services away. For the same reason nothing is told before all peers were heard, or were waited for (`unheard`). What `leave` could not take
+back is kept for another try.
 """
 
 from __future__ import annotations
@@ -22,6 +23,7 @@ from discovery.watch import Watchable
 from federation.compile.names import joined
 from federation.publish.publication import Publication, Publications, Publisher, PublisherStatus
 from federation.resources import node as nodes
+from federation.unheard import Unheard
 from gateway.verdicts import Verdict, Verdicts
 
 LEAVE_WITHIN = (
@@ -130,6 +132,7 @@ class Publishing:
         self._ended: Watchable[object] = Watchable(None)  # one more has ended
         self._left = False
         self._whole = False  # publications are made and kept up to date
+        self._unheard = Unheard()
         self._tasks = TaskSet(self._publish, rng=rng, report=self._failed)
 
     def want(self, wanted: Mapping[str, Outlet]) -> None:
@@ -146,10 +149,14 @@ class Publishing:
         addresses: Mapping[str, tuple[str, ...]],
         backends: BackendNames,
         cluster_domain: str,
+        unheard: Collection[str] = (),
     ) -> Generator[None, None, None]:
-        """The services named in `touched`, or the verdicts on them, or their addresses, may be others now. In steps, one a service."""
+        """The services named in `touched`, or the verdicts on them, or their addresses, may be others now. In steps, one a service.
+        unheard: peers that have said nothing yet; while they are waited for nothing is told, see `until`."""
         if not self._wanted.value:
             self._whole = False
+            return
+        if not self._unheard.over(unheard, trio.current_time()):
             return
         old = self._publications.value if self._whole else {}
         names = touched if self._whole else catalog.services.keys()
@@ -174,6 +181,11 @@ class Publishing:
             yield
         if new != old or not self._publications.version:
             self._publications.set(new)
+
+    @property
+    def until(self) -> float:
+        """When to offer again though nothing changed, on trio's clock; inf for never."""
+        return self._unheard.until
 
     def statuses(self) -> tuple[PublisherStatus, ...]:
         """In the order of the Node. One that cannot even be made has its error too. After `leave`, those that could not."""

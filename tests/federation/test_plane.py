@@ -20,12 +20,14 @@ from discovery.sources.dns import DnsSource
 from discovery.sources.static import StaticSource
 from discovery.update import Reset, Update, Upsert
 from discovery.watch import Watchable
+from federation.peering.link import PEER
 from federation.plane import Plane
 from federation.probe import ProbeFailed, Target
 from federation.publish.publication import Publications, PublisherStatus
 from federation.publishing import MakePublisher, Outlet
 from federation.surroundings import Factories, MakeDns, Surroundings
 from federation.trust.authority import Issued
+from federation.unheard import PEERS_WITHIN
 from gateway.faults import validate
 from gateway.snapshot import Forward, Snapshot, VirtualHost
 
@@ -355,6 +357,42 @@ class Told:
     async def leave(self) -> None: ...
 
 
+PUBLISHING = NODE.replace("east.example.com}", "east.example.com, publish: [{consul: {}}]}")
+INTERNAL = SERVICE.replace("spec:", "spec:\n  location: MESH_INTERNAL\n  addresses: [10.9.9.9]")
+PEER_WEST = """
+apiVersion: fedgate.io/v1
+kind: Peer
+metadata: {name: west}
+spec: {trustDomain: west.example.com, addresses: ['192.0.2.7:15443'], bundle: {path: west.pem}}
+"""
+
+
+@pytest.mark.parametrize("comes", [True, False])
+async def test_what_a_peer_may_still_offer_is_not_taken_back_before_it_has_spoken(
+    tmp_path: Path, autojump_clock: MockClock, comes: bool
+) -> None:
+    """What stood outside from before is compared with the first publication. A peer that does not come is not waited for for ever."""
+    publishers = []
+
+    def publisher(outlet: Outlet) -> Told:
+        publishers.append(Told(outlet))
+        return publishers[-1]
+
+    (tmp_path / "peer.yaml").write_text(PEER_WEST)
+    (tmp_path / "service.yaml").write_text(INTERNAL % ("a", "a", "10.0.0.1"))
+    async with running(tmp_path, node=PUBLISHING, publisher=publisher) as it:
+        await it.until(lambda snapshot: addresses(snapshot, "a"))
+        await trio.sleep(PEERS_WITHIN / 2)
+        assert [each.told for each in publishers] == [[]]
+        if comes:
+            far = Endpoint("192.0.2.7", ports=(("http", 15443),), peer="west", cluster="west")
+            service = Service("b.example.com", ports=(Port(80, "http"),), addresses=("10.9.9.8",), endpoints=(far,))
+            it.plane._feed.apply(ShardKey("west", PEER), Reset((service,)))
+        with trio.fail_after(5 if comes else PEERS_WITHIN):
+            await publishers[0].heard.wait()
+        assert set(publishers[0].told[0]) == ({"a.example.com", "b.example.com"} if comes else {"a.example.com"})
+
+
 async def test_nothing_is_taken_back_before_every_source_has_spoken(tmp_path: Path, autojump_clock: MockClock) -> None:
     """Else a gateway that begins without memory, or with a registry out of reach, would withdraw what it, or its equals, had published."""
     late, publishers = [], []
@@ -367,12 +405,8 @@ async def test_nothing_is_taken_back_before_every_source_has_spoken(tmp_path: Pa
         publishers.append(Told(outlet))
         return publishers[-1]
 
-    node = NODE.replace("}\n", ", publish: [{consul: {}}]}\n").replace(
-        "ingressgateway}, publish: [{consul: {}}]}", "ingressgateway}}"
-    )
-    service = (SERVICE % ("a", "a", "10.0.0.1")).replace("spec:", "spec:\n  location: MESH_INTERNAL\n  addresses: [10.9.9.9]")
-    async with running(tmp_path, make, node=node, publisher=publisher) as it:
-        it.write(service=service)
+    async with running(tmp_path, make, node=PUBLISHING, publisher=publisher) as it:
+        it.write(service=INTERNAL % ("a", "a", "10.0.0.1"))
         await it.until(lambda snapshot: addresses(snapshot, "a"))
         await trio.sleep(60)
         assert [each.told for each in publishers] == [[]]

@@ -13,6 +13,7 @@ from discovery.watch import Watchable
 from federation.publish.publication import Publication, PublisherStatus
 from federation.publishing import Outlet, Publishing, StillPublished, names_of, outlets, publication
 from federation.resources.node import Node
+from federation.unheard import PEERS_WITHIN
 from gateway.verdicts import Verdict, Verdicts
 
 WEB = "web.shop.svc.cluster.local"
@@ -122,11 +123,17 @@ class World:
     def want(self, *written: dict[str, object]) -> None:
         self.publishing.want(outlets(Node.model_validate({"cluster": "east", "publish": list(written)}), "gw-1"))
 
-    async def offer(self, *names: str, touched: tuple[str, ...] = ()) -> None:
+    async def offer(self, *names: str, touched: tuple[str, ...] = (), unheard: tuple[str, ...] = ()) -> None:
         services = tuple(Service(name, ports=PORTS, addresses=("10.9.0.1",)) for name in names)
         self.catalog = self.catalog.apply(ShardKey("east", "static"), Reset(services)).catalog
         steps = self.publishing.offering(
-            self.catalog, Verdicts(), touched, addresses={}, backends=lambda host: (), cluster_domain="cluster.local"
+            self.catalog,
+            Verdicts(),
+            touched,
+            addresses={},
+            backends=lambda host: (),
+            cluster_domain="cluster.local",
+            unheard=unheard,
         )
         for _ in steps:
             pass
@@ -146,6 +153,18 @@ async def test_nothing_is_told_before_something_is_known(world):
     assert world.log == []
     await world.offer("a.x", "b.x")
     assert world.log == [{"a.x", "b.x"}]
+
+
+async def test_nothing_is_told_before_the_peers_were_heard_or_waited_for(world, autojump_clock):
+    world.want({"consul": {}})
+    await world.offer("a.x", unheard=("west",))
+    assert world.publishing.until == trio.current_time() + PEERS_WITHIN
+    await world.offer("a.x", "c.x", touched=("c.x",), unheard=("west",))
+    assert world.log == []
+    await trio.sleep_until(world.publishing.until)
+    await world.offer("a.x", "c.x", unheard=("west",))
+    assert world.log == [{"a.x", "c.x"}]
+    assert world.publishing.until == float("inf")
 
 
 async def test_a_change_costs_what_it_touches_and_equal_ones_tell_nobody(world):
