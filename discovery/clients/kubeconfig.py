@@ -4,7 +4,8 @@ Theory of operation. A `Login` is what the next request is made with: server, TL
 is behind it anew when a second has passed, so tokens and certificates that are rotated on disk are used without a restart; the TLS
 context stays the same object while its material does, which is how a client knows that its connections may stay. A file that is being
 replaced and cannot be read at the moment leaves the last good login. A plugin's token (`exec`, how EKS and GKE sign in) is kept until
-shortly before it expires, or until the server refuses it. Nothing of a login prints itself.
+shortly before it expires, or until the server refuses it. Many requests ask for the login at once, and a refusal is heard by all of them:
+one reads and runs the plugin, once, and the others take what it got. Nothing of a login prints itself.
 """
 
 from __future__ import annotations
@@ -110,11 +111,20 @@ class Credentials:
         self._written: _Written | None = None
         self._login: Login | None = None
         self._plugged: ExecCredential | None = None
+        self._reading = trio.Lock()
 
     async def login(self) -> Login:
         """The login of now. Raises CredentialsError when there never was a good one."""
-        if self._login is not None and trio.current_time() - self._read_at < _REREAD_EVERY and not self._expired():
-            return self._login
+        if (login := self._recent()) is not None:
+            return login
+        async with self._reading:
+            return self._recent() or await self._renewed()
+
+    def _recent(self) -> Login | None:
+        """That of the last second. A plugin's, too: one that prints what has expired already is not run for every request."""
+        return self._login if trio.current_time() - self._read_at < _REREAD_EVERY else None
+
+    async def _renewed(self) -> Login:
         try:
             written = await trio.to_thread.run_sync(self._read)
             self._login = await self._logged_in(written)
@@ -125,10 +135,13 @@ class Credentials:
         self._read_at = trio.current_time()
         return self._login
 
-    def refused(self) -> None:
-        """The server refused the token: the next login reads and asks everything anew."""
-        self._read_at = float("-inf")
-        self._plugged = None
+    def refused(self, login: Login | None = None) -> None:
+        """The server refused what this login shows, None: what the last one does. The next login reads and asks everything anew, unless that
+        was replaced already."""
+        last = self._login
+        if login is None or last is None or (login.token, login.tls) == (last.token, last.tls):
+            self._read_at = float("-inf")
+            self._plugged = None
 
     def _expired(self) -> bool:
         return self._plugged is not None and self._plugged.is_due()
@@ -146,6 +159,7 @@ class Credentials:
                 material = msgspec.structs.replace(material, **changed)
         else:
             self._plugged = None
+        _check_token(token, self._where())
         self._written = written
         tls = self._login.tls if self._login and self._login.tls.material == material else await self._tls(material)
         return Login(written.server, tls, token, namespace=written.namespace, proxy=written.proxy)
@@ -198,6 +212,12 @@ class Credentials:
         cluster = _named(path, written, "clusters", "cluster", context.cluster, _Cluster)
         user = _named(path, written, "users", "user", context.user, _User) if context.user else _User()
         return _login_of(path, cluster, user, context.namespace)
+
+
+def _check_token(token: str, where: str) -> None:
+    """Any other than visible ASCII cannot be sent, and the HTTP client's words for that would show it."""
+    if not all("!" <= each <= "~" for each in token):
+        raise CredentialsError(f"{where}: the token has a space, a line break or what is no ASCII in it; write the token alone")
 
 
 def _told(written: _Written) -> dict[str, object]:

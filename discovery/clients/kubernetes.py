@@ -196,7 +196,7 @@ class Kubernetes:
                 response = await client.send(request, stream=True)
                 try:
                     if response.status_code == 401 and not last:
-                        self._credentials.refused()
+                        self._credentials.refused(login)
                         continue
                     if response.status_code >= 300:
                         raise await _refusal(response, method, path)

@@ -164,7 +164,40 @@ async def test_a_plugin_is_asked_again_when_its_token_ends_or_is_refused(tmp_pat
     assert (await credentials.login()).token == "hush-2"
     user = plugin(tmp_path, COUNTING, env=[{"name": "UNTIL", "value": "2000-01-01T00:00:00Z"}])
     credentials = Credentials(str(write(tmp_path, user=user)))
-    assert [(await credentials.login()).token for _ in range(2)] == ["hush-3", "hush-4"]
+    assert [(await credentials.login()).token for _ in range(2)] == ["hush-3", "hush-3"]  # not for every request
+    credentials._read_at = float("-inf")  # as if a second had passed
+    assert (await credentials.login()).token == "hush-4"
+
+
+@pytest.mark.slow
+async def test_a_plugin_is_run_once_for_all_who_ask_and_for_all_who_were_refused(tmp_path):
+    user = plugin(tmp_path, COUNTING, env=[{"name": "UNTIL", "value": "2999-01-01T00:00:00Z"}])
+    credentials = Credentials(str(write(tmp_path, user=user)))
+    tokens = []
+
+    async def ask(refused=None):
+        if refused is not None:
+            credentials.refused(refused)
+        tokens.append((await credentials.login()).token)
+
+    async with trio.open_nursery() as nursery:
+        for _ in range(5):
+            nursery.start_soon(ask)
+    assert tokens == ["hush-1"] * 5
+    first = await credentials.login()
+    async with trio.open_nursery() as nursery:
+        for _ in range(5):
+            nursery.start_soon(ask, first)
+    await ask(first)  # the last one hears of it when the next token is there
+    assert tokens[5:] == ["hush-2"] * 6
+
+
+@pytest.mark.parametrize("text", ["hush\nhush", "hush hush", "h\u00fcsh", "hush\0"])
+async def test_a_token_that_cannot_be_sent_is_refused_before_anybody_quotes_it(tmp_path, text):
+    (tmp_path / "token").write_text(text)
+    with pytest.raises(CredentialsError, match="write the token alone") as caught:
+        await Credentials(str(write(tmp_path, user={"tokenFile": "token"}))).login()
+    assert "hush" not in str(caught.value)
 
 
 @pytest.mark.slow

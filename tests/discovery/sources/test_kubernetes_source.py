@@ -203,15 +203,29 @@ async def test_a_label_selector_is_of_services_alone(nursery, tmp_path):
     nursery.cancel_scope.cancel()
 
 
-async def test_slices_of_v1beta1_where_the_server_has_no_v1(nursery, tmp_path):
+# v1beta1 is shown by this dialogue alone: a server has it from Kubernetes 1.17 to 1.24, and the real one of tests/live is newer. Its endpoints
+# have no `zone` but a `topology` of labels, of which `kubernetes.io/hostname` is the Node; `nodeName` came with 1.20.
+@pytest.mark.parametrize(
+    ("said", "locality"),
+    [
+        ({"topology": {"kubernetes.io/hostname": "n1", "topology.kubernetes.io/zone": "z9"}}, "r1/z1"),
+        ({"nodeName": "n1", "topology": {"kubernetes.io/hostname": "n9"}}, "r1/z1"),
+        ({"topology": {"kubernetes.io/hostname": "n9", "topology.kubernetes.io/zone": "z3"}}, "r1/z3"),
+        ({"topology": {"topology.kubernetes.io/region": "r7", "topology.kubernetes.io/zone": "z3"}}, "r7/z3"),
+        ({}, "r1"),
+    ],
+    ids=["by a Node of 1.17", "by a Node of 1.20", "of an unknown Node", "of a region", "of nowhere"],
+)
+async def test_slices_of_v1beta1_where_the_server_has_no_v1(nursery, tmp_path, said, locality):
     api = shop()
     api.groups["discovery.k8s.io"] = ["v1beta1"]
-    topology = {"topology.kubernetes.io/zone": "z3", "kubernetes.io/hostname": "n9"}
-    api.put("/apis/discovery.k8s.io/v1beta1/endpointslices", kube_api.slice_of("web", ("10.77.0.8", {"topology": topology})))
+    api.put("/apis/discovery.k8s.io/v1beta1/endpointslices", kube_api.slice_of("web", ("10.77.0.8", {"pod": "web-1", **said})))
     source = await source_of(nursery, api, tmp_path)
     async with source.watch() as updates:
         (service,) = (await updates.receive()).services
-    assert [(endpoint.address, str(endpoint.locality)) for endpoint in service.endpoints] == [("10.77.0.8", "r1/z3")]
+    (endpoint,) = service.endpoints
+    assert (endpoint.address, endpoint.port("http"), str(endpoint.locality)) == ("10.77.0.8", 8080, locality)
+    assert dict(endpoint.labels)["version"] == "v1"
     nursery.cancel_scope.cancel()
 
 

@@ -1,19 +1,12 @@
 """A real Kubernetes API (1.36: etcd, kube-apiserver, kube-controller-manager): endpoints that come and go under traffic, an API that is
-killed and paused, credentials that are rotated, versions that are compacted away, custom resources and their status, the least role."""
+killed and paused, versions that are compacted away, custom resources and their status."""
 
-import pathlib
-
-import go_peers
 import msgspec
-import peers.kubernetes
-import peers.pods
 import pytest
 import trio
-import yaml
 from conformance import check_source
-from peers.kubernetes import Kubernetes
-from peers.pods import Pods
-from running import Fedgate, listening, routes, running, server, to
+from peers.kubernetes_talk import MARKS, answered_by, in_thread, said, source_of, upsert_of
+from running import listening, routes, running, server, to
 from running_gateway import until
 
 from discovery.clients.kubeconfig import Credentials
@@ -22,103 +15,15 @@ from discovery.clients.kubernetes import KubernetesError
 from discovery.clients.kubernetes_mirror import Mirror
 from discovery.document import Condition, Outcome
 from discovery.documents.kubernetes import KubernetesDocuments, KubernetesDocumentsOptions
-from discovery.here import Here
 from discovery.kubernetes import objects as kube
-from discovery.kubernetes.services import Reach
 from discovery.merge import Finding
-from discovery.model import Locality, ShardKey
-from discovery.sources.kubernetes import KubernetesOptions, KubernetesSource
+from discovery.model import ShardKey
 from discovery.update import Remove
 from discovery.watch import Watchable
 
-WHY_NOT = peers.kubernetes.missing() or peers.pods.missing()
-pytestmark = [
-    pytest.mark.live,
-    pytest.mark.slow,
-    pytest.mark.timeout(1200),  # the first time it is built
-    pytest.mark.skipif(bool(WHY_NOT), reason=WHY_NOT),
-    pytest.mark.xdist_group("live-kubernetes"),
-]
-
-MANIFESTS = pathlib.Path(__file__).parents[3] / "docs" / "kubernetes"
-HERE = Here("east", locality=Locality("r1", "z1"))
+pytestmark = MARKS
 MCS = "multicluster.x-k8s.io/v1alpha1"
 NETWORKING = "networking.istio.io/v1"
-
-
-@pytest.fixture(scope="session")
-def kubernetes(tmp_path_factory):
-    try:
-        go_peers.build("kubernetes")
-    except RuntimeError as error:
-        pytest.skip(f"Kubernetes cannot be built here: {str(error)[-500:]}")
-    with Kubernetes(tmp_path_factory.mktemp("kubernetes")) as running_one:
-        running_one.node("node-a", zone="z1", region="r1", address="10.77.1.201")
-        running_one.node("node-b", zone="z2", region="r1", address="10.77.1.202")
-        for plural, kind, group in (
-            ("serviceexports", "ServiceExport", "multicluster.x-k8s.io"),
-            ("serviceimports", "ServiceImport", "multicluster.x-k8s.io"),
-            ("virtualservices", "VirtualService", "networking.istio.io"),
-            ("gateways", "Gateway", "networking.istio.io"),
-        ):
-            version = "v1alpha1" if group.startswith("multi") else "v1"
-            running_one.create("apiextensions.k8s.io/v1", "customresourcedefinitions", crd(group, version, plural, kind))
-        for definition in yaml.safe_load_all((MANIFESTS / "crds.yaml").read_text()):
-            running_one.create("apiextensions.k8s.io/v1", "customresourcedefinitions", definition)
-        yield running_one
-
-
-@pytest.fixture(scope="session")
-def pods(tmp_path_factory):
-    with Pods(tmp_path_factory.mktemp("pods"), "10.77.1") as made:
-        yield made
-
-
-def crd(group, version, plural, kind):
-    schema = {"type": "object", "x-kubernetes-preserve-unknown-fields": True}
-    return {
-        "metadata": {"name": f"{plural}.{group}"},
-        "spec": {
-            "group": group,
-            "scope": "Namespaced",
-            "names": {"kind": kind, "plural": plural, "singular": kind.lower(), "listKind": f"{kind}List"},
-            "versions": [
-                {
-                    "name": version,
-                    "served": True,
-                    "storage": True,
-                    "subresources": {"status": {}},
-                    "schema": {"openAPIV3Schema": schema},
-                }
-            ],
-        },
-    }
-
-
-def source_of(kubernetes, user="admin", **options):
-    path = str(options.pop("kubeconfig", None) or kubernetes.kubeconfig(user))
-    return KubernetesSource("k8s", HERE, KubernetesOptions(kubeconfig=path, **options))
-
-
-def addresses(service):
-    return [endpoint.address for endpoint in service.endpoints]
-
-
-async def in_thread(function, *arguments, **options):
-    return await trio.to_thread.run_sync(lambda: function(*arguments, **options))
-
-
-async def said(updates, good, *, within=20):
-    """The first update that is good."""
-    with trio.fail_after(within):
-        async for update in updates:
-            if good(update):
-                return update
-    raise AssertionError("the source ended")
-
-
-def upsert_of(host, good):
-    return lambda update: getattr(update, "service", None) is not None and update.service.hostname == host and good(update.service)
 
 
 # ------------------------------------------------------------------------------------------------------------------ the source
@@ -167,30 +72,6 @@ async def test_what_is_not_ready_takes_nothing_and_what_is_gone_is_gone(kubernet
         await said(updates, lambda update: update == Remove(host))
 
 
-async def test_services_by_node_ports(kubernetes):
-    made = await in_thread(kubernetes.service, "ported", type="NodePort")
-    number = made["spec"]["ports"][0]["nodePort"]
-    await in_thread(kubernetes.pod, "ported-1", "10.77.1.121", app="ported")
-    source = source_of(kubernetes, addresses=Reach.NODE)
-    host = "ported.shop.svc.cluster.local"
-
-    def by_nodes(update):
-        services = getattr(update, "services", None) or (getattr(update, "service", None),)
-        found = [each for each in services if each is not None and each.hostname == host]
-        return found and found[0].endpoints and all(endpoint.health.usable for endpoint in found[0].endpoints)
-
-    async with source.watch() as updates:
-        update = await said(updates, by_nodes)
-    services = getattr(update, "services", None) or (update.service,)
-    service = next(each for each in services if each.hostname == host)
-    assert [(each.address, each.port("http"), str(each.locality)) for each in service.endpoints] == [
-        ("10.77.1.201", number, "r1/z1"),
-        ("10.77.1.202", number, "r1/z2"),
-    ]
-    await in_thread(kubernetes.delete, "v1", "services", "ported")
-    await in_thread(kubernetes.delete, "v1", "pods", "ported-1")
-
-
 async def test_versions_that_were_compacted_away_mean_a_list_and_nothing_is_emptied(kubernetes):
     for number in range(3):
         await in_thread(kubernetes.service, f"old-{number}")
@@ -232,19 +113,6 @@ async def test_versions_that_were_compacted_away_mean_a_list_and_nothing_is_empt
 
 
 # ------------------------------------------------------------------------------------------------------------------- traffic
-
-
-@pytest.fixture
-def gateway(kubernetes, tmp_path):
-    made = Fedgate(tmp_path)
-    made.write("node", made.node(sources=[{"name": "k8s", "kubernetes": {"kubeconfig": str(kubernetes.kubeconfig())}}]))
-    made.write("web", listening("web", server(made, ["*"])))
-    return made
-
-
-async def answered_by(gateway, host):
-    answer = await gateway.get("/", host=host)
-    return (answer.status, answer.json().get("served_by") if answer.status == 200 else "")
 
 
 async def test_an_endpoint_added_takes_traffic_one_removed_takes_none(kubernetes, pods, gateway):
@@ -306,74 +174,6 @@ async def test_an_api_that_is_killed_paused_and_restarted_costs_no_request(kuber
     await in_thread(kubernetes.delete, "v1", "services", "kept")
     pods.remove(one)
     pods.remove(two)
-
-
-# ------------------------------------------------------------------------------------------------------- credentials, the role
-
-
-def apply_role(kubernetes):
-    """docs/kubernetes/role.yaml, as kubectl apply would."""
-    for content in yaml.safe_load_all((MANIFESTS / "role.yaml").read_text()):
-        plural = {"Namespace": "namespaces", "ServiceAccount": "serviceaccounts"}.get(
-            content["kind"], f"{content['kind'].lower()}s"
-        )
-        try:
-            kubernetes.create(content["apiVersion"], plural, content, namespace=content["metadata"].get("namespace", ""))
-        except peers.kubernetes.Refused as error:
-            if error.code != 409:
-                raise
-
-
-async def test_the_role_of_the_documentation_is_enough_and_rotated_tokens_are_used(kubernetes, tmp_path):
-    await in_thread(apply_role, kubernetes)
-    await in_thread(kubernetes.service, "roled")
-    token = tmp_path / "token"
-    token.write_text(await in_thread(kubernetes.token_for, "fedgate", namespace="fedgate"))
-    path = kubernetes.kubeconfig("robot", credential={"tokenFile": str(token)})
-    source = source_of(kubernetes, kubeconfig=path)
-    async with source.watch() as updates:
-        first = await said(updates, lambda update: True)
-        assert "roled.shop.svc.cluster.local" in {service.hostname for service in first.services}
-    documents = KubernetesDocuments(KubernetesDocumentsOptions(kubeconfig=str(path), secrets=("fedgate",)))
-
-    async def errors():
-        return documents.documents.value.errors
-
-    async with trio.open_nursery() as nursery:
-        await nursery.start(documents.run)
-        await until(errors, lambda found: found == ())  # one that has just begun says 429 for a moment
-        nursery.cancel_scope.cancel()
-    credentials = Credentials(str(path))
-    async with Api(credentials) as api:
-
-        async def status():
-            try:
-                await api.page("/api/v1/services", {})
-            except KubernetesError as error:
-                return error.status
-            return 200
-
-        assert await status() == 200
-        token.write_text("of an account that is no more")
-        credentials.refused()  # reads at once, instead of within a second
-        assert await status() == 401
-        token.write_text(await in_thread(kubernetes.token_for, "fedgate", namespace="fedgate"))
-        assert await status() == 200  # the refusal had it read again
-    await in_thread(kubernetes.delete, "v1", "services", "roled")
-
-
-async def test_a_rotated_client_certificate_is_used(kubernetes):
-    kubernetes.certificate("rotating", "system:masters")
-    credentials = Credentials(str(kubernetes.kubeconfig("rotating")))
-    async with Api(credentials) as api:
-        await api.page("/api/v1/services", {})
-        first = (await credentials.login()).tls
-        kubernetes.certificate("rotating", "nobody")
-        credentials.refused()  # reads at once, instead of within a second
-        with pytest.raises(KubernetesError) as caught:
-            await api.page("/api/v1/services", {})
-        assert caught.value.status == 403
-        assert (await credentials.login()).tls is not first
 
 
 # ----------------------------------------------------------------------------------------------------- documents and status

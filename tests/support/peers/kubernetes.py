@@ -210,10 +210,10 @@ class Kubernetes:
         path.write_text(json.dumps(written))
         return path
 
-    def token_for(self, account, *, namespace="shop", seconds=600):
-        """A token of a service account."""
+    def token_for(self, account, *, namespace="shop", seconds=600, bound=None):
+        """A token of a service account. bound: a reference to the object that it ends with."""
         path = f"/api/v1/namespaces/{namespace}/serviceaccounts/{account}/token"
-        answer = self.request("POST", path, {"spec": {"expirationSeconds": seconds, "audiences": ["api"]}})
+        answer = self.request("POST", path, {"spec": {"expirationSeconds": seconds, "audiences": ["api"], "boundObjectRef": bound}})
         return answer["status"]["token"]
 
     # ---------------------------------------------------------------------------------------------------- objects
@@ -250,11 +250,13 @@ class Kubernetes:
     def node(self, name, *, zone, region, address="10.77.9.9"):
         labels = {"topology.kubernetes.io/zone": zone, "topology.kubernetes.io/region": region}
         self.create("v1", "nodes", {"metadata": {"name": name, "labels": labels}})
-        status = {
-            "addresses": [{"type": "InternalIP", "address": address}],
-            "conditions": [{"type": "Ready", "status": "True", "reason": "KubeletReady", "message": "it is"}],
-        }
-        self.patch("v1", "nodes", name, {"status": status}, status=True)
+        self.patch("v1", "nodes", name, {"status": {"addresses": [{"type": "InternalIP", "address": address}]}}, status=True)
+        self.node_ready(name)
+
+    def node_ready(self, name, *, ready=True):
+        """What its kubelet says of it."""
+        condition = {"type": "Ready", "status": "True" if ready else "False", "reason": "Kubelet", "message": "so it is"}
+        self.patch("v1", "nodes", name, {"status": {"conditions": [condition]}}, status=True)
 
     def pod(self, name, address, *, app, labels=None, node="node-a", namespace="shop"):
         """A Pod that runs and is ready, as a kubelet would say it."""

@@ -7,11 +7,13 @@ in EndpointSlices.
 """
 
 import contextlib
+import fcntl
 import os
 import pathlib
 import shutil
 import subprocess
 import sys
+import tempfile
 
 from running import fetch, wait_until
 
@@ -45,6 +47,8 @@ class Pods:
         self._number = 0
 
     def __enter__(self):
+        self._alone = pathlib.Path(tempfile.gettempdir(), f"{self._bridge}.lock").open("w")
+        fcntl.flock(self._alone, fcntl.LOCK_EX)  # another run of the same tests on this machine ends first: its addresses are ours
         ip("link", "delete", self._bridge, check=False)  # of a run that was killed
         ip("link", "add", self._bridge, "type", "bridge")
         ip("address", "add", f"{self.network}.254/24", "dev", self._bridge)
@@ -55,6 +59,7 @@ class Pods:
         for address in list(self._running):
             self.remove(address)
         ip("link", "delete", self._bridge, check=False)
+        self._alone.close()
 
     def add(self, name):
         """Start a workload that says `name`; returns its address once it answers."""
