@@ -94,11 +94,6 @@ def failed_attempt(x: Exchange, state: BackendState, host: Host, failed: Excepti
     return Outcome(failure=failure), error
 
 
-def has_grpc_status(response: ResponseHead) -> bool:
-    """Whether the head says how the call ended. For heads of HTTP/2, whose names are in lower case."""
-    return any(line.startswith(b"grpc-status:") for line in response.lines)
-
-
 def weighed(response: ResponseHead) -> int:
     """The status that outlier detection counts for a gRPC call: what a grpc-status in the head stands for. One in the trailers is not
     looked at, as in Envoy: there it is the end of a call that went well for a while."""

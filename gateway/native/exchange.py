@@ -17,6 +17,7 @@ from gateway.errors import DownstreamClosed, GatewayError, LoopDetected, NoRoute
 from gateway.native.accesslog import VIA_UPSTREAM
 from gateway.native.answers import answer, refuse
 from gateway.native.backend import BackendState
+from gateway.native.calls import is_call
 from gateway.native.codec.events import RequestHead, ResponseHead
 from gateway.native.codec.fields import Kind
 from gateway.native.connection import ConnectionContext
@@ -210,7 +211,7 @@ class Exchange:
         self._begin(head)
         try:
             if self.runtime.overload.shedding:
-                self._shed()
+                self._shed(head)
             route = self._route(head)
             if route.cors is not None or route.fault is not None:
                 answered = await before_routing_on(self, head, route)
@@ -331,12 +332,13 @@ class Exchange:
         self.operations = route.response
         return route
 
-    def _shed(self) -> None:
+    def _shed(self, head: RequestHead) -> None:
         """Raises Overloaded."""
         self.unusual = True
         self.runtime.overload.count()
         raise Overloaded
 
+        self.grpc = is_call(head)
     def client_address(self, head: RequestHead) -> str:
         """The client's, as far as the proxies before us may be believed (Node.trusted_proxies)."""
         trusted = self.runtime.trusted_proxies
@@ -356,6 +358,7 @@ class Exchange:
             if len(said) == 1 and said[0][2] in _SCHEMES:
                 self.scheme = said[0][2]  # what the proxy before us ended
         if own:
+        self.grpc = is_call(head)
             self.forwarded_for = chain + b"," + own if chain else own
             return
         self.forwarded_for = chain

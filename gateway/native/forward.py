@@ -22,7 +22,6 @@ from gateway.native.attempts import (
     Evicted,
     decide_on,
     failed_attempt,
-    has_grpc_status,
     is_stale,
     may_leave,
     next_host,
@@ -31,6 +30,7 @@ from gateway.native.attempts import (
     weighed,
 )
 from gateway.native.backend import BackendState
+from gateway.native.calls import judge
 from gateway.native.codec.events import RequestHead, ResponseHead
 from gateway.native.connecting import connect
 from gateway.native.filters import admitted, limited, limits, operations, pick, says_timeouts
@@ -133,8 +133,10 @@ async def forward(x: Exchange, head: RequestHead, action: Forwarding) -> bool:
                         response = await _interim(x, head, upstream, response)
                 elif data is not None:
                     raise OSError("remote_close")
+            # Chunks that are none, right behind the head: nothing was said yet, so it is an error like any other.
+            first = upstream.codec.next_event() if response.length == -1 else None
             # A status of gRPC in the head decides; one in the trailers comes too late for another attempt.
-            told = x.grpc and has_grpc_status(response)
+            told = x.grpc and judge(x, response.lines)
             state.answered(host, x, response.status if not told else weighed(response), reactor.now)
             if (response.status < 400 and not told) or policy is None:
                 break
@@ -161,7 +163,7 @@ async def forward(x: Exchange, head: RequestHead, action: Forwarding) -> bool:
     if head.rewrite and agreed(head, response, multiplexed=upstream.multiplexed):
         return await tunnel(x, head, response, upstream)
     if not response.end:
-        return await stream_answer(x, head, response)
+        return await stream_answer(x, head, response, first)
     if not whole_answer(x, head, response, upstream, state, host):
         await drained(x)
     return x.keep

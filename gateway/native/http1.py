@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from gateway.errors import DownstreamClosed
+from gateway.native.calls import judge, told
 from gateway.native.codec.events import RequestHead, ResponseHead
 from gateway.native.codec.h1 import ServerCodec
 from gateway.native.connection import ConnectionContext
@@ -33,6 +34,10 @@ class Http1Exchange(Exchange):
     def close(self) -> None:
         """The connection is over: break the cycles, so that no collection is needed."""
         self.on_early = nobody
+
+    def _forget(self) -> None:
+        super()._forget()
+        self.grpc = False
 
     def watch(self) -> None:
         self.stream.listen(self.on_early)
@@ -71,6 +76,8 @@ class Http1Exchange(Exchange):
 
     def close_answer(self, out: bytes, trailers: list[bytes]) -> bool:
         if self.chunked:
+            if self.grpc and trailers:
+                judge(self, trailers)
             out += last_chunk(trailers)
             self.chunked = False
         written: bool = not out or self.stream.write(out)
@@ -96,6 +103,9 @@ class Http1Exchange(Exchange):
             await self.stream.sendall(self.strand, out)
 
     async def reply(self, head: RequestHead, status: int, body: bytes, headers: tuple[bytes, ...], grpc: int | None = None) -> bool:
+        if self.grpc:
+            headers = tuple(told(self, status, body, headers, grpc))
+            status, body = 200, b""
         self.status = status
         self.sent = 0 if head.method == b"HEAD" else len(body)
         whole = head.end or (self.body is not None and self.body.complete)

@@ -4,19 +4,16 @@ Theory of operation. `serve` is the connection's strand: it waits for the end, o
 connection's read handler (`http2.Connection`): a head starts a strand that runs one Exchange. Exchanges are used again by later
 streams of their connection, oldest first, so that what they are made of is made once. A request whose body is here already is
 given to the exchange as one piece, as HTTP/1 does. Heads get the form that HTTP/1 needs (a length, or chunks), since they may go there.
-
-gRPC (content-type application/grpc) is answered in its own way: errors of the gateway are `grpc-status` in a head with status 200.
 """
 
 from __future__ import annotations
 
 from collections import deque
 from typing import Any
-from urllib.parse import quote_from_bytes
 
-from gateway.errors import DownstreamClosed, GatewayError, HeadersTooLarge, to_grpc
+from gateway.errors import DownstreamClosed, GatewayError, HeadersTooLarge
+from gateway.native.calls import CALL, judge, told
 from gateway.native.codec.events import END, RequestHead, ResponseHead
-from gateway.native.codec.fields import Kind
 from gateway.native.codec.http2 import Http2Codec
 from gateway.native.codec.http2_events import ConnectionFault, Reset, TooLarge
 from gateway.native.connection import ConnectionContext
@@ -59,8 +56,8 @@ class Http2Exchange(Exchange):
         if self.unrecorded:
             self.runtime.observer.record_all()  # what follows is of another request
         self.grpc = False
-        for field in head.specials:
-            if field[0] == _GRPC:
+        for field in head.specials:  # as `is_call`, which would cost each request a call and a generator
+            if field[0] == CALL:
                 self.grpc = True
 
     def watch(self) -> None:
@@ -77,7 +74,7 @@ class Http2Exchange(Exchange):
         if not connection.scheduled:
             connection.schedule()
         if self.grpc:
-            self._judge_by(trailers or response.lines)
+            judge(self, trailers or response.lines)
         return not stream.held
 
     def open_answer(self, head: RequestHead, response: ResponseHead) -> bytes:
@@ -88,7 +85,7 @@ class Http2Exchange(Exchange):
 
     def close_answer(self, out: bytes, trailers: list[bytes]) -> bool:
         if self.grpc and trailers:
-            self._judge_by(trailers)
+            judge(self, trailers)
         done: bool = self.stream.end(trailers, out)
         return done
 
@@ -97,13 +94,6 @@ class Http2Exchange(Exchange):
             return response_list(response, self.operations, unchunked=True)
         return response.lines
 
-    def _judge_by(self, lines: list[bytes]) -> None:
-        for line in lines:
-            if line.startswith(b"grpc-status:"):
-                value = line[12:].strip()
-                self.grpc_status = value if value.isdigit() else b""
-                return
-
     async def interim(self, head: RequestHead, response: ResponseHead) -> None:
         stream: Http2Stream = self.stream
         stream.connection.codec.send_head(stream.sid, response.status, response_list(response, None), end=False)
@@ -111,13 +101,9 @@ class Http2Exchange(Exchange):
 
     async def reply(self, head: RequestHead, status: int, body: bytes, headers: tuple[bytes, ...], grpc: int | None = None) -> bool:
         stream: Http2Stream = self.stream
-        lines = [line for line in headers if not (self.grpc and line.startswith(b"content-type:"))]
+        lines = list(headers)
         if self.grpc:
-            code = to_grpc(status) if grpc is None else grpc
-            self.grpc_status = b"%d" % code
-            lines += [b"content-type: application/grpc", b"grpc-status: %d" % code]
-            if body:
-                lines.append(b"grpc-message: " + quote_from_bytes(body, safe=" !\"#$&'()*+,/:;<=>?@[\\]^`{|}~").encode())
+            lines = told(self, status, body, headers, grpc)
             status, body = 200, b""
         elif status not in (204, 304):
             lines.append(b"content-length: %d" % len(body))
@@ -142,9 +128,6 @@ class Http2Exchange(Exchange):
 
     def abort(self) -> None:
         self.stream.reset(INTERNAL_ERROR)
-
-
-_GRPC = int(Kind.GRPC)
 
 
 class Http2Server(Connection):

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from gateway.errors import DownstreamClosed, UpstreamProtocolError
 from gateway.native.backend import BackendState
-from gateway.native.codec.events import END, RequestHead, ResponseHead, Trailers
+from gateway.native.codec.events import END, End, RequestHead, ResponseHead, Trailers
 from gateway.native.codec.h1 import ClientCodec
 from gateway.native.host import Host
 from gateway.native.pool import AttemptFailed, Upstream
@@ -66,8 +66,11 @@ async def drained(x: Exchange) -> None:
         raise DownstreamClosed from None
 
 
-async def stream_answer(x: Exchange, head: RequestHead, response: ResponseHead) -> bool:
+async def stream_answer(
+    x: Exchange, head: RequestHead, response: ResponseHead, first: bytes | Trailers | End | None = None
+) -> bool:
     """Pass on an answer as it comes, and give the endpoint's connection back. True if the client's connection can carry another request.
+    first: what was taken of the body already.
 
     Raises Broken, DownstreamClosed. Interrupted, the exchange gives the endpoint's connection up."""
     x.begun = True
@@ -85,7 +88,7 @@ async def stream_answer(x: Exchange, head: RequestHead, response: ResponseHead) 
     trailers: list[bytes] = []
     try:
         while True:
-            event = codec.next_event()
+            event, first = first or codec.next_event(), None
             if type(event) is bytes:
                 x.sent += len(event)
                 out += framed(event, chunked=chunked)

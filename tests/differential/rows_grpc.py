@@ -6,6 +6,7 @@ from differing import Row
 from recorder import Reply
 from rows_headers import HOP
 from rows_http2 import SAYS, SIZED
+from rows_protocol import TRAILERS, VERSION
 from running import to
 
 SITES = {
@@ -45,9 +46,14 @@ def call(name, *replies, path="/pkg.Service/Method", **more):
     return Row(name, path=path, **more)
 
 
-PLAIN = dict.fromkeys(
-    ("status", "answer.content-type", "answer.grpc-status"), "gRPC is HTTP/2; what comes over HTTP/1 is answered as HTTP"
-)
+def over_http1(name, path="/none/Method", *replies, **more):
+    """A call that a proxy before the gateway has brought to HTTP/1. That Envoy closes what it has not read all of is not compared."""
+    more = {"headers": (*GRPC, ("te", "trailers")), "body": MESSAGE, "method": "POST", "replies": replies} | more
+    more["ignore"] = ("answer.grpc-message", "answer.connection", *more.get("ignore", ()))
+    return Row(f"gRPC over HTTP/1: {name}", "grpc", path, **more)
+
+
+TIMEOUT = {"saw.grpc-timeout": "Envoy tells the workload the route's timeout; fedgate leaves deadlines to clients"}
 LATE = {"answer.grpc-status": "a time that ran out is DEADLINE_EXCEEDED; Envoy makes UNAVAILABLE of its own 504"}
 OWN = ("answer.grpc-message",)
 
@@ -76,7 +82,7 @@ ROWS = [
         path="/timeout/Method",
         took=(0.19, 3.5),
         ignore=OWN,
-        differs={**LATE, "saw.grpc-timeout": "Envoy tells the workload the route's timeout; fedgate leaves deadlines to clients"},
+        differs=LATE | TIMEOUT,
     ),
     call(
         "gRPC: a deadline of its own",
@@ -109,16 +115,40 @@ ROWS = [
         status=404,
         differs=SAYS,
     ),
-    Row(
-        "gRPC: over HTTP/1",
-        "grpc",
-        "/none/Method",
-        method="POST",
-        headers=(("content-type", "application/grpc+proto"), ("te", "trailers")),
-        body=MESSAGE,
-        differs=PLAIN,
-        ignore=(*OWN, "answer.connection"),
+    over_http1("no route"),
+    over_http1("content-type with a codec", headers=(("content-type", "application/grpc+proto"),)),
+    over_http1("HTTP/1.0", version="1.0", differs=VERSION),
+    over_http1("the connection is to close", headers=(*GRPC, ("connection", "close"))),
+    over_http1("no endpoints", "/nobody/Method"),
+    over_http1("refused", "/refused/Method"),
+    over_http1("a direct response", "/direct/Method"),
+    over_http1("a redirect", "/moved/Method"),
+    over_http1("a timeout", "/timeout/Method", Reply(delay=0.6), took=(0.19, 3.5), differs=LATE | TIMEOUT),
+    over_http1(
+        "a deadline of its own",
+        "/pkg.Service/Method",
+        Reply(delay=0.6),
+        headers=(*GRPC, ("te", "trailers"), ("grpc-timeout", "200m")),
+        took=(0.19, 3.5),
+        differs=LATE,
     ),
+    over_http1("a workload that resets", "/pkg.Service/Method", Reply(cut="request")),
+    over_http1(
+        "a workload that speaks something else",
+        "/one/Method",
+        Reply(raw=b"220 no web server\r\n\r\n", close=True),
+        differs=HOP | {"answer.grpc-status": "502 is INTERNAL, as a codec's errors are; Envoy's 502 is UNAVAILABLE"},
+    ),
+    over_http1(
+        "trailers only UNAVAILABLE is retried",
+        "/pkg.Service/Method",
+        failing("14"),
+        FINE,
+        served=("a", "a"),
+        differs=dict.fromkeys(("trailer.grpc-status", "trailer.grpc-message"), TRAILERS),
+    ),
+    over_http1("to a workload of HTTP/1", "/one/Method", Reply(headers=GRPC, body=MESSAGE), differs=HOP),
+    over_http1("trailers only of a workload of HTTP/1", "/one/Method", Reply(headers=(*GRPC, ("Grpc-Status", "5"))), differs=HOP),
     Row(
         "gRPC-Web is no gRPC",
         "grpc",

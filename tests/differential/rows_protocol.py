@@ -288,12 +288,20 @@ ROWS = [
         "upgrades",
         replies=(Reply(raw=one(b"HTTP/1.1 200 OK\ntransfer-encoding: chunked\n", b"5\r\nhel"), close=True),),
     ),
-    Row(
-        "an answer with a bad chunk",
-        "upgrades",
-        replies=(Reply(raw=one(b"HTTP/1.1 200 OK\ntransfer-encoding: chunked\n", b"zz\r\n"), close=True),),
-        only=("status",),
-        differs={"status": "head and chunk came in one read, and nothing of it is sent on"},
+    *(
+        Row(
+            f"an answer with {what}",
+            "upgrades",
+            replies=(Reply(raw=one(b"HTTP/1.1 200 OK\ntransfer-encoding: chunked\n", body), close=True),),
+            only=("status", "broken"),
+            protocol=protocol,
+            differs={
+                "status": "head and chunk came in one read, so nothing was sent on yet: 502; Envoy has begun a 200",
+                "broken": "Envoy breaks off what it has begun",
+            },
+        )
+        for protocol in ("h1", "h2")
+        for what, body in ((f"a bad chunk, {protocol}", b"zz\r\n"), (f"a bad second chunk, {protocol}", b"2\r\nok\r\nzz\r\n"))
     ),
     Row(
         "an answer with more than it says", "upgrades", replies=(Reply(raw=one(b"HTTP/1.1 200 OK\ncontent-length: 2\n", b"abcd")),)

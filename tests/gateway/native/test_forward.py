@@ -350,7 +350,7 @@ async def test_a_body_that_is_still_coming_is_sent_again_from_what_is_held():
     parts = (
         backend(),
         EndpointSet(NAME, (endpoint(bad.port), endpoint(good.port, priority=1))),
-        host(forward(retry=RetryPolicy(attempts=1, conditions=("reset",), base_ms=1, immediate=True))),
+        host(forward(retry=RetryPolicy(attempts=8, conditions=("reset",), base_ms=1, immediate=True))),
     )
     async with running(*parts, workloads=[bad, good]) as gateway, await gateway.connect() as stream:
         await stream.send_all(b"POST / HTTP/1.1\r\nhost: a\r\ntransfer-encoding: chunked\r\n\r\n")
@@ -374,7 +374,7 @@ async def test_a_body_too_long_to_hold_is_not_sent_again():
     parts = (
         backend(),
         EndpointSet(NAME, (endpoint(bad.port), endpoint(good.port, priority=1))),
-        host(forward(retry=RetryPolicy(attempts=1, conditions=("reset",), base_ms=1, immediate=True))),
+        host(forward(retry=RetryPolicy(attempts=8, conditions=("reset",), base_ms=1, immediate=True))),
     )
     async with running(*parts, workloads=[bad, good]) as gateway, await gateway.connect() as stream:
         await stream.send_all(b"POST / HTTP/1.1\r\nhost: a\r\ncontent-length: 200000\r\n\r\n" + bytes(150_000))
