@@ -438,6 +438,30 @@ async def test_what_is_not_http_from_an_endpoint_is_502():
             assert (await gateway.get()).startswith(b"HTTP/1.1 502 Bad Gateway\r\n")
 
 
+CHUNKED = b"HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\n"
+
+
+BAD_CHUNKS = [b"zz\r\n", b"2\r\nok\r\nzz\r\n", b"0\r\nno trailer\r\n\r\n"]
+
+
+@pytest.mark.parametrize("body", BAD_CHUNKS)
+async def test_chunks_that_are_none_right_behind_the_head_are_502(body):
+    workload = Workload(CHUNKED + body)
+    async with running(*one_backend(workload), workloads=[workload]) as gateway:
+        assert (await gateway.get()).startswith(b"HTTP/1.1 502 Bad Gateway\r\n")
+        (series,) = gateway.engine.statistics().requests
+        assert dict(series.labels)["response_flags"] == "UPE"
+
+
+async def test_chunks_that_are_none_right_behind_the_head_may_be_asked_for_elsewhere():
+    bad, good = Workload(CHUNKED + BAD_CHUNKS[0]), Workload(CHUNKED + b"2\r\nok\r\n0\r\n\r\n")
+    retry = RetryPolicy(attempts=8, conditions=("reset",), base_ms=1)
+    async with running(*one_backend(bad, good, retry=retry), workloads=[bad, good]) as gateway:
+        answers = [await gateway.get() for _ in range(20)]
+        assert all(each.endswith(b"\r\n\r\n2\r\nok\r\n0\r\n\r\n") for each in answers)
+        assert bad.requests
+
+
 async def test_an_answer_that_breaks_off_resets_the_client():
     async def answer(stream, data):
         await stream.send_all(b"HTTP/1.1 200 OK\r\ncontent-length: 100\r\n\r\nhalf")
