@@ -19,12 +19,12 @@ import msgspec
 from consul.base import Consul, Response  # type: ignore[import-untyped]
 from consul.exceptions import ConsulException  # type: ignore[import-untyped]
 
+from discovery.clients.consul_checks import Check, decode_checks
 from discovery.clients.consul_session import ANSWER_WITHIN, ConsulConnection, Http, Refused, Session, TooStale, Unreachable
 
 __all__ = [
     "MOST_OPERATIONS",
     "Answer",
-    "Check",
     "ConsulClient",
     "ConsulConnection",
     "Failed",
@@ -58,23 +58,9 @@ class Transacted(msgspec.Struct, frozen=True):
     errors: tuple[Mapping[str, Any], ...] = ()
 
 
-class Check(msgspec.Struct, frozen=True, rename="pascal"):
-    """service_name "": it is one of the node, and so of all services there."""
-
-    node: str
-    check_id: str = msgspec.field(name="CheckID")
-    status: str = ""
-    service_name: str = ""
-
-
-_CHECKS = msgspec.json.Decoder(tuple[Check, ...] | None)
-
-
-def _checks(response: Response) -> tuple[str, Sequence[Check]]:
-    try:
-        return str(response.headers.get("X-Consul-Index", "")), _CHECKS.decode(response.body) or ()
-    except msgspec.DecodeError as error:
-        raise ConsulException(f"not a list of checks: {error}") from None
+def _body(response: Response) -> tuple[str, bytes]:
+    """The answer as it came; b"" for one that lists nothing."""
+    return str(response.headers.get("X-Consul-Index", "")), b"" if response.body.strip() in (b"[]", b"null") else response.body
 
 
 class _Api(Consul):  # type: ignore[misc]  # py-consul has no types
@@ -85,10 +71,10 @@ class _Api(Consul):  # type: ignore[misc]  # py-consul has no types
         super().__init__(host="consul", port=0, scheme="http")
         self.token = None  # the session sends it, from its file, never from the environment nor in a URL
 
-    async def all_checks(self, *, index: int = 0, wait: str = "") -> tuple[str, Sequence[Check]]:
-        """As py-consul's health.state("any"), decoded at once."""
+    async def all_checks(self, *, index: int = 0, wait: str = "") -> tuple[str, bytes]:
+        """As py-consul's health.state("any"), still to be decoded."""
         params = [("index", index), ("wait", wait)] if index else []
-        return cast(tuple[str, Sequence[Check]], await self._made.get(_checks, "/v1/health/state/any", params))
+        return cast(tuple[str, bytes], await self._made.get(_body, "/v1/health/state/any", params))
 
     def http_connect(self, *_: object, **__: object) -> Http:
         return self._made
@@ -129,8 +115,13 @@ class ConsulClient:
         return self._typed(answer, list)
 
     async def checks(self, index: int = 0) -> Answer[Sequence[Check]]:
-        """Every check of the datacenter: megabytes where there are tens of thousands, of which as little as possible is made into objects."""
-        return await self._read(lambda api, **how: api.all_checks(**how), index)
+        """Every check of the datacenter: megabytes where there are tens of thousands, of which as little as possible is made into objects,
+        and that in slices."""
+        answer = await self._read(lambda api, **how: api.all_checks(**how), index)
+        try:
+            return msgspec.structs.replace(answer, data=await decode_checks(answer.data) if answer.data else [])
+        except msgspec.DecodeError as error:
+            raise self._strange(f"not a list of checks: {error}") from None
 
     async def keys(self, prefix: str, index: int = 0) -> Answer[Sequence[Mapping[str, Any]]]:
         """Every key under the prefix with its value as bytes."""
@@ -198,7 +189,7 @@ class ConsulClient:
 
     def _index(self, text: str) -> int:
         if not text.isdecimal():
-            raise Refused(0, f"{self.to.address}: not an answer of Consul: its index is {text[:40]!r}; check the address")
+            raise self._strange(f"its index is {text[:40]!r}")
         return int(text)
 
     def _typed(self, answer: Answer[Any], kind: type) -> Answer[Any]:
@@ -207,7 +198,7 @@ class ConsulClient:
             return answer
         if answer.data is None:
             return msgspec.structs.replace(answer, data=kind())
-        raise Refused(0, f"{self.to.address}: not an answer of Consul: a {type(answer.data).__name__}; check the address")
+        raise self._strange(f"a {type(answer.data).__name__}")
 
     async def _get(self, path: str, params: list[tuple[str, str]]) -> Any:
         response = await self._session.request("GET", path, params)
@@ -224,7 +215,10 @@ class ConsulClient:
             return await awaitable
         except (ConsulException, TypeError, LookupError, AttributeError, ValueError) as error:
             # py-consul's, and what it meets in an answer that is none of Consul's: it looks into it without looking at it.
-            raise Refused(0, f"{self.to.address}: not an answer of Consul: {str(error)[:200]}; check the address") from None
+            raise self._strange(str(error)[:200]) from None
+
+    def _strange(self, words: str) -> Refused:
+        return Refused(0, f"{self.to.address}: not an answer of Consul: {words}; check the address")
 
     def __repr__(self) -> str:
         return f"<ConsulClient {self.to.address} dc={self.to.datacenter or '-'}>"

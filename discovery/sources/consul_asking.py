@@ -15,6 +15,7 @@ from typing import Any
 import trio
 
 from discovery.clients.consul import Answer, ConsulClient, Refused
+from discovery.clients.consul_checks import Check
 from discovery.sources.consul_services import Key
 from discovery.supervise import TaskSet
 from discovery.watch import Watchable
@@ -25,12 +26,12 @@ UNTOLD_EVERY = 30.0  # seconds after which swept services of a cluster peer are 
 PROMOTE_EVERY = (
     0.2  # seconds at least: each closes a connection and opens one, and a node that fails changes a thousand services at once
 )
+COMPARED = 1_000  # checks compared without letting others run: a millisecond or two
 FAILED_FOR = 1.0  # seconds until a swept service that could not be read is read again
 # A service that flaps is answered 20 times at once, then 10 times a second: faster is a load and helps nobody.
 _BURST, _RATE = 20.0, 10.0
 
 Instances = Answer[Sequence[Mapping[str, Any]]]
-_Checks = dict[tuple[str, str], tuple[str, str]]
 
 
 class Pace:
@@ -193,24 +194,23 @@ class Asking:
             while not self._swept:
                 self._some = trio.Event()
                 await self._some.wait()
-            index, known, pace = 0, None, Pace()
+            index, pace = 0, Pace()
+            known: set[Check] = set()
             while self._swept:
-                answer = await self._client.checks(index)
+                first, answer = not index, await self._client.checks(index)
                 index = answer.index
-                now = {(check.node, check.check_id): (check.service_name, check.status) for check in answer.data}
-                self._urge(known if known is not None else now, now)
-                known = now
+                changed, known = await differing(known, answer.data)
+                del answer
+                if not first:
+                    self._urge(changed)
                 await pace.wait()
 
-    def _urge(self, known: _Checks, now: _Checks) -> None:
-        """Read at once the services whose checks differ; a check of a node is one of all services there."""
-        nodes: set[str] = set()
-        names: set[str] = set()
-        for key in known.keys() | now.keys():
-            before, after = known.get(key), now.get(key)
-            if before != after:
-                for name, _ in filter(None, (before, after)):
-                    names.add(name) if name else nodes.add(key[0])
+    def _urge(self, changed: set[Check]) -> None:
+        """Read at once the services of these checks; one of a node is one of all services there."""
+        if not changed:
+            return
+        names = {check.service_name for check in changed if check.service_name}
+        nodes = {check.node for check in changed if not check.service_name}
         urgent = [key for key in self._swept if not key[0] and (key[1] in names or not nodes.isdisjoint(self._nodes(key)))]
         self._urgent.update(dict.fromkeys(urgent))
         if urgent:
@@ -218,6 +218,20 @@ class Asking:
 
     def _nodes(self, key: Key) -> frozenset[str]:
         return self._seen[key][1] if key in self._seen else frozenset()
+
+
+async def differing(before: set[Check], now: Sequence[Check]) -> tuple[set[Check], set[Check]]:
+    """(what is in one of the two only, `now` as a set), with other tasks in between. `before` is used up: to free twenty thousand at once
+    takes its time too."""
+    found: set[Check] = set()
+    changed: set[Check] = set()
+    for begin in range(0, len(now), COMPARED):
+        some = set(now[begin : begin + COMPARED]) - found
+        changed |= some - before
+        before -= some
+        found |= some
+        await trio.lowlevel.checkpoint()
+    return changed | before, found
 
 
 def _node(entry: object) -> str:

@@ -2,11 +2,14 @@
 
 import pytest
 import trio
+from hypothesis import given
+from hypothesis import strategies as st
 from scripted_consul import CHECKS, HEALTH, Scripted, ScriptedConsul, entry
 
 from discovery.clients.consul import ConsulClient, ConsulConnection
+from discovery.clients.consul_checks import Check
 from discovery.sources import consul_asking as module
-from discovery.sources.consul_asking import Asking, Pace
+from discovery.sources.consul_asking import Asking, Pace, differing
 
 
 class Told:
@@ -131,6 +134,22 @@ async def test_what_peers_export_is_read_again_now_and_then_as_no_check_tells(co
     await told.wait(lambda told: len(told.taken) >= 5)
     assert [key for key, _ in told.taken].count(("", "a")) == 1
     nursery.cancel_scope.cancel()
+
+
+async def differs(before, now):
+    return await differing(set(before), now)
+
+
+MADE = st.lists(
+    st.builds(Check, st.sampled_from("ab"), st.sampled_from("123"), st.sampled_from(["passing", "critical"])), max_size=8
+)
+
+
+@given(MADE, MADE, st.integers(1, 3))
+def test_checks_differ_where_they_came_went_or_changed(before, now, at_once):
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(module, "COMPARED", at_once)
+        assert trio.run(differs, before, now) == (set(before) ^ set(now), set(now))
 
 
 async def test_pace_lets_a_burst_through_and_then_so_many_a_second(autojump_clock):
