@@ -335,6 +335,7 @@ class Exchange:
     def _shed(self, head: RequestHead) -> None:
         """Raises Overloaded."""
         self.unusual = True
+        self.grpc = is_call(head)
         self.runtime.overload.count()
         raise Overloaded
 
@@ -351,6 +352,7 @@ class Exchange:
     def _look_at_additions(self, head: RequestHead) -> None:
         """What other proxies wrote: x-forwarded-for for the log, hops from those who may say so."""
         self.unusual = True
+        self.grpc = is_call(head)
         own = self.additions.address
         chain = forwarded_for(head)
         if self.additions.trusted:
@@ -358,7 +360,6 @@ class Exchange:
             if len(said) == 1 and said[0][2] in _SCHEMES:
                 self.scheme = said[0][2]  # what the proxy before us ended
         if own:
-        self.grpc = is_call(head)
             self.forwarded_for = chain + b"," + own if chain else own
             return
         self.forwarded_for = chain
