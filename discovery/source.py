@@ -12,7 +12,6 @@ comes and goes. Both give way with time, which `_settle` watches.
 from __future__ import annotations
 
 import contextlib
-import enum
 import itertools
 from collections.abc import Awaitable, Callable
 from contextlib import AbstractAsyncContextManager
@@ -24,6 +23,7 @@ import trio
 from discovery.backoff import DEFAULT, Backoff, BackoffPolicy, Random
 from discovery.damping import Damper
 from discovery.feed import PIECE, CatalogFeed
+from discovery.loss import KEEP_FOREVER, LossPolicy, OnLoss
 from discovery.model import Service, ShardKey
 from discovery.supervise import describe
 from discovery.update import Reset, Update
@@ -53,24 +53,7 @@ class SourceLost(Exception):
     """A registry cannot be read: what was tried, why it failed, what to do."""
 
 
-class OnLoss(enum.Enum):
-    """What becomes of a lost source's shard when its lease is up."""
-
-    KEEP = "keep"
-    EXPIRE = "expire"
-    DEGRADE = "degrade"
-
-
-class LossPolicy(msgspec.Struct, frozen=True):
-    """KEEP: the shard stands for ever. EXPIRE: it is dropped `after` seconds of loss. DEGRADE: then its healthy endpoints
-    become DEGRADED, so that they are used after those of others."""
-
-    action: OnLoss = OnLoss.KEEP
-    after: float = 0.0
-
-
 _LOOK_AGAIN = 1.0  # seconds between looks whether a lost registry is back; what waits for it waited seconds already
-KEEP_FOREVER = LossPolicy()  # an outdated endpoint is found by health checks and ejection; a missing one by nobody
 
 
 class SourceStatus(msgspec.Struct, frozen=True):

@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Collection, Generator, Mapping
 from datetime import datetime
 
+from discovery.loss import KEEP_FOREVER
 from discovery.model import Service
 from discovery.watch import Watchable
 from federation.compile.credentials import FileContent
@@ -55,8 +56,8 @@ def peer_terms(resources: Resources, bundles: Mapping[str, str]) -> dict[str, Pe
     for peer in resources.peers:
         spec = peer.spec
         addresses = tuple(str(address) for address in spec.addresses)
-        terms = PeerTerms(peer.name, spec.trust_domain, addresses, bundles.get(spec.trust_domain, ""), tuple(spec.imports))
-        found.setdefault(peer.name, terms)
+        bundle, loss = bundles.get(spec.trust_domain, ""), spec.on_loss.policy if spec.on_loss is not None else KEEP_FOREVER
+        found.setdefault(peer.name, PeerTerms(peer.name, spec.trust_domain, addresses, bundle, tuple(spec.imports), loss))
     return found
 
 

@@ -1,7 +1,8 @@
 """All peers of one gateway: a link and a follower for each, the server for those who dial us, and what all of them say together.
 
 Theory of operation. The desired mapping is the Peer documents' terms; a TaskSet keeps a link running for each that has roots. A peer whose
-terms change is linked anew, and what it said before stands until its next Reset; the shard of one that was taken out goes.
+terms change is linked anew, and what it said before stands until its next Reset; the shard of one that was taken out goes. A peer without a
+session is a source that is lost: what it said stands for ever, or as `onLoss` of its document says.
 """
 
 from __future__ import annotations
@@ -11,9 +12,11 @@ import socket
 import time
 from collections.abc import Callable, Mapping
 
+import msgspec
 import structlog
 import trio
 
+from discovery.backoff import BackoffPolicy
 from discovery.feed import CatalogFeed
 from discovery.model import ShardKey
 from discovery.source import Follower, SourceStatus
@@ -31,6 +34,10 @@ from federation.resources.node import Node
 from federation.trust.authority import Issued
 from gateway.engine import Confirmed
 from gateway.verdicts import AddressState
+
+AT_ONCE = BackoffPolicy(
+    base=0.0, cap=0.0
+)  # a link that is watched anew dials nobody: it waits for the session that it dials anyway
 
 _log = structlog.get_logger("peers")
 
@@ -68,9 +75,14 @@ class Peers:
         """Every peer by name, both directions in one."""
         accepted, found = self._server.status.value, []
         for name, terms in sorted(self._known.value.items()):
-            status = self._links[name][0].status.value if name in self._links else _not_linked(terms)
+            status = self._linked_status(name) if name in self._links else _not_linked(terms)
             found.append(combined(status, accepted.get(name)))
         return tuple(found)
+
+    def _linked_status(self, name: str) -> PeerStatus:
+        link, follower = self._links[name]
+        expired = follower.status.value.shard == "expired"
+        return msgspec.structs.replace(link.status.value, imported=0) if expired else link.status.value
 
     def sources(self) -> tuple[SourceStatus, ...]:
         """The peers as sources of the catalog."""
@@ -107,13 +119,14 @@ class Peers:
     async def _keep(self, name: str, terms: PeerTerms) -> None:
         """One peer, until its terms change."""
         link = PeerLink(terms, hello=self._hello, credential=self._credential, lookup=self._lookup, dial=self._dial, rng=self._rng)
-        follower = Follower(link, self._feed, clock=time.time, rng=self._rng)
+        follower = Follower(link, self._feed, clock=time.time, rng=self._rng, loss=terms.loss, backoff=AT_ONCE)
         self._links[name] = link, follower
         seen = link.addresses.version
         try:
             async with trio.open_nursery() as nursery:
                 for task in (link.run, follower.run):
                     nursery.start_soon(task)
+                nursery.start_soon(_tell, follower, follower.status.version)
                 while True:
                     seen, _ = await link.addresses.newer_than(seen)
                     self._gather()
@@ -133,6 +146,16 @@ class Peers:
 
     def __repr__(self) -> str:
         return f"<Peers {', '.join(sorted(self._links)) or 'none'}>"
+
+
+async def _tell(follower: Follower, seen: int) -> None:
+    """Log the end of a peer's lease. The link logs the rest."""
+    before = follower.status.value.shard
+    while True:
+        seen, now = await follower.status.newer_than(seen)
+        if now.shard != before and now.shard in ("expired", "degraded"):
+            _log.warning("peer.lease_ended", peer=follower.key.cluster, shard=now.shard, error=now.error)
+        before = now.shard
 
 
 def _not_linked(terms: PeerTerms) -> PeerStatus:

@@ -17,9 +17,10 @@ import trio
 
 from discovery.feed import CatalogFeed
 from discovery.here import HOSTNAME, Here
+from discovery.loss import KEEP_FOREVER
 from discovery.merge import Finding
 from discovery.model import ShardKey
-from discovery.source import KEEP_FOREVER, Follower, LossPolicy, OnLoss, Source, SourceStatus
+from discovery.source import Follower, Source, SourceStatus
 from discovery.supervise import TaskSet, describe
 from discovery.watch import Watchable
 from federation.resources import node as nodes
@@ -108,7 +109,8 @@ class Registries:
 
     async def _follow(self, name: str, registry: Registry) -> None:
         assert self._make is not None
-        source, loss = self._make(registry), loss_policy(registry.written.on_loss)
+        source, written = self._make(registry), registry.written.on_loss
+        loss = written.policy if written is not None else KEEP_FOREVER
         follower = Follower(source, self._feed, clock=time.time, rng=self._rng, loss=loss)
         self._followers[name] = follower
         if isinstance(source, Shows):
@@ -145,12 +147,3 @@ async def _tell(follower: Follower, seen: int, before: SourceStatus) -> None:
         if now.remark and now.remark != before.remark:
             _log.warning("registry.doubted", source=name, reason=now.remark)
         before = now
-
-
-def loss_policy(written: nodes.OnLoss | None) -> LossPolicy:
-    """What `onLoss` says."""
-    if written is None:
-        return KEEP_FOREVER
-    if written.keep is not None:
-        return LossPolicy(OnLoss.EXPIRE, written.keep / 1000)
-    return LossPolicy(OnLoss.DEGRADE, (written.degrade or 0) / 1000)

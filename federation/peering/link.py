@@ -2,21 +2,22 @@
 
 Theory of operation. `run` keeps one task per address of the peer (names are looked up again and again; each IP is one) that dials,
 talks until the session ends, and dials again. What the sessions learn goes into the Shard, what they suffer into Reach; both are
-handed on by slots: `watch()` (Reset, then what differs), `addresses`, `status`. Nothing that a peer does raises out of here:
-unreachable, a wrong CA, an expired certificate are words in `status`, logged when they change.
+handed on by slots: `watch()` (Reset, then what differs; it raises when the last session is lost, as of any source), `addresses`, `status`.
+Nothing that a peer does raises out of `run`: unreachable, a wrong CA, an expired certificate are words in `status`, logged when they change.
 """
 
 from __future__ import annotations
 
 import random
 import time
-from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping, Sequence
+from collections.abc import AsyncGenerator, Awaitable, Callable, Collection, Mapping, Sequence
 
 import msgspec
 import structlog
 import trio
 
 from discovery.backoff import BackoffPolicy, delay
+from discovery.source import SourceLost
 from discovery.supervise import TaskSet
 from discovery.update import Remove, Reset, Update, Upsert
 from discovery.watch import Watchable
@@ -79,25 +80,29 @@ class PeerLink:
         self._states: dict[str, AddressStatus] = {}
         self._desired: Watchable[Mapping[str, Address]] = Watchable({})
         self._talks: dict[str, Conversation] = {}
+        self._told: frozenset[str] = frozenset()  # addresses of the endpoints that the catalog has
 
     # ------------------------------------------------------------------------------------------------ what others read
 
     @trio.as_safe_channel
     async def watch(self) -> AsyncGenerator[Update, None]:
         """`async with link.watch() as updates: async for update in updates`: a Reset once the peer has said everything, and after each
-        reconnect; in between what changed, the latest only for a slow reader. Leaving it leaves nothing behind."""
+        reconnect; in between what changed, the latest only for a slow reader. Raises SourceLost when no session is left. Leaving it
+        leaves nothing behind."""
         seen, view = self._view.version, self._view.value
         before: View | None = None
         while True:
-            if view is not None:
+            if view is not None and (view.live or before is not None):
                 for update in _difference(before, view):
                     yield update
                 before = view
+            if before is not None and not before.live:
+                raise SourceLost(f"no session with any gateway of peer {self.cluster}; see `fedgate get peers`")
             seen, view = await self._view.newer_than(seen)
 
     def confirmed(self, report: Confirmed) -> None:
         """What a worker found of an address that was SUSPECT. Other peers' addresses are passed over."""
-        if report.address in self._states:
+        if report.address in self._reach.states:
             self._reach.confirmed(report.address, alive=report.alive)
             self._say()
 
@@ -116,11 +121,18 @@ class PeerLink:
     def _readdress(self, found: frozenset[Address]) -> None:
         keys = {joined(*each): each for each in sorted(found)}
         self._states = {key: self._states.get(key) or AddressStatus(key, since=self._wall()) for key in keys}
-        self._reach.keep(keys)
+        self._catalogued(keys)
         if self._shard.readdress(found):
             self._view.set(self._shard.view())
         self._desired.set(keys)
         self._say()
+
+    def _catalogued(self, keys: Collection[str]) -> None:
+        """The peer's addresses are these. Without a session the catalog goes on with those that it was told last: what is known of them
+        must not be forgotten, since an address of which nothing is known is up."""
+        if self._shard.live:
+            self._told = frozenset(keys)
+        self._reach.keep({*keys, *self._told})
 
     async def _keep(self, key: str, address: Address) -> None:
         """One address: dial, talk, again."""
@@ -159,6 +171,7 @@ class PeerLink:
                 self._view.set(self._shard.view())
             if not lived:
                 lived = True
+                self._catalogued(self._states)
                 self._connected(key, importer.peer)
 
         talk = self._talks[key] = Conversation(stream, importer, carrier, learn)

@@ -18,11 +18,13 @@ from federation.peering.wire import ExportedService, Hello
 
 
 class View(msgspec.Struct, frozen=True):
-    """epoch changes when everything is to be taken anew (a Reset); services by hostname; findings: what was not believed."""
+    """epoch changes when everything is to be taken anew (a Reset); services by hostname; findings: what was not believed. live: the one
+    who said it still talks to us."""
 
     epoch: int
     services: Mapping[str, Service]
     findings: tuple[Finding, ...] = ()
+    live: bool = True
 
 
 class Shard:
@@ -36,6 +38,11 @@ class Shard:
         self._made: dict[str, tuple[ExportedService, Service | Finding]] = {}
         self._hello: Hello | None = None
         self._epoch = 0
+
+    @property
+    def live(self) -> bool:
+        """Somebody who is believed talks to us."""
+        return self._believed is not None
 
     @property
     def hello(self) -> Hello | None:
@@ -78,14 +85,14 @@ class Shard:
         return True
 
     def lost(self, address: str) -> bool:
-        """The session with `address` has ended. True when another one's picture is believed now."""
+        """The session with `address` has ended. True when that changes the view: another one's picture is believed now, or the view is
+        no longer live."""
         self._pictures.pop(address, None)
         if self._believed != address:
             return False
         self._believed = next(iter(self._pictures), None)
-        if self._believed is None:
-            return False
-        self._believe(self._believed)
+        if self._believed is not None:
+            self._believe(self._believed)
         return True
 
     def view(self) -> View | None:
@@ -95,6 +102,7 @@ class Shard:
             epoch=self._epoch,
             services={name: made for name, (_, made) in self._made.items() if isinstance(made, Service)},
             findings=tuple(sorted(made for _, made in self._made.values() if isinstance(made, Finding))),
+            live=self.live,
         )
 
     def _believe(self, address: str) -> None:

@@ -7,16 +7,19 @@ from __future__ import annotations
 
 import msgspec
 
+from discovery.loss import KEEP_FOREVER, LossPolicy
+
 
 class PeerTerms(msgspec.Struct, frozen=True):
     """One peer. addresses: `HOST:PORT` or `[V6]:PORT`, each dialled (none: it only dials us). bundle: PEM roots of its trust domain.
-    imports: host patterns (exact, `*.suffix`, `*`) that it may claim."""
+    imports: host patterns (exact, `*.suffix`, `*`) that it may claim. loss: what becomes of what it said once there is no session."""
 
     name: str
     trust_domain: str
     addresses: tuple[str, ...] = ()
     bundle: str = ""
     imports: tuple[str, ...] = ("*",)
+    loss: LossPolicy = KEEP_FOREVER
 
 
 class ExportTerms(msgspec.Struct, frozen=True):

@@ -12,7 +12,7 @@ from federation.resources.access import From, network_faults, source_address_fau
 from federation.resources.checks import duplicates, fault, host_fault, resource_name_fault
 from federation.resources.health_check import GrpcCheck, HealthCheck, HttpCheck, TcpCheck
 from federation.resources.message import Fault, Message
-from federation.resources.node import dialled_fault
+from federation.resources.node import OnLoss, dialled_fault
 from federation.resources.rate_limit import RateLimit
 from federation.resources.scalars import Address, Milliseconds, choice_reader, ms
 
@@ -47,13 +47,15 @@ def _pattern_faults(field: str, patterns: Sequence[str], what: str) -> Iterator[
 
 
 class Peer(Message):
-    """addresses: each is dialled; a name with several addresses is several. imports: hosts this peer may claim (default: all)."""
+    """addresses: each is dialled; a name with several addresses is several. imports: hosts this peer may claim (default: all).
+    on_loss: what becomes of what it said once it has no session with us."""
 
     kind: Annotated[PeerKind, BeforeValidator(choice_reader(PeerKind, later=("istio",)))] = PeerKind.FEDGATE
     trust_domain: str
     addresses: tuple[Address, ...]
     bundle: Bundle
     imports: tuple[str, ...] = ("*",)
+    on_loss: OnLoss | None = None
 
     def faults(self) -> Iterator[Fault]:
         yield from fault(("trustDomain",), host_fault(self.trust_domain, wildcard=False))

@@ -9,6 +9,7 @@ from typing import Annotated
 
 from pydantic import BeforeValidator
 
+from discovery import loss
 from discovery.model import Locality, Protocol
 from federation.resources.checks import duplicates, fault, host_fault, is_ip, is_label, range_fault
 from federation.resources.connection_pool import ConnectionPoolSettings
@@ -188,19 +189,19 @@ class DnsSource(Message):
             yield Fault(("services", index, "host"), f"`{host}` is written twice; merge them")
 
 
-class LossAction(enum.Enum):
-    KEEP = "keep"
-    EXPIRE = "expire"
-    DEGRADE = "degrade"
-
-
 class OnLoss(Message):
-    """What becomes of what a source said once it cannot be reached. Nothing written: it is kept for ever; an outdated endpoint is found by
-    checks and ejection, a missing one by nobody. keep: it is kept so long, then dropped. degrade: after so long its endpoints take
-    traffic only when others cannot."""
+    """What becomes of what a source or a peer said once it cannot be reached. Nothing written: it is kept for ever; an outdated endpoint is
+    found by checks and ejection, a missing one by nobody. keep: it is kept so long, then dropped. degrade: after so long its endpoints
+    take traffic only when others cannot."""
 
     keep: Milliseconds | None = None
     degrade: Milliseconds | None = None
+
+    @property
+    def policy(self) -> loss.LossPolicy:
+        if self.keep is not None:
+            return loss.LossPolicy(loss.OnLoss.EXPIRE, self.keep / 1000)
+        return loss.LossPolicy(loss.OnLoss.DEGRADE, (self.degrade or 0) / 1000)
 
     def faults(self) -> Iterator[Fault]:
         if (self.keep is None) == (self.degrade is None):

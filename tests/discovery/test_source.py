@@ -6,8 +6,9 @@ from trio.testing import wait_all_tasks_blocked
 
 from discovery.backoff import BackoffPolicy
 from discovery.feed import PIECE, CatalogFeed
+from discovery.loss import LossPolicy, OnLoss
 from discovery.model import Endpoint, Health, Service, ShardKey
-from discovery.source import Follower, LossPolicy, OnLoss
+from discovery.source import Follower
 from discovery.update import Remove, Reset, Upsert
 
 KEY = ShardKey("east", "scripted")

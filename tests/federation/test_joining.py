@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import pytest
 from certs import NOW, Authority, spiffe
 from compiling import resources_of
 
+from discovery.loss import LossPolicy, OnLoss
 from discovery.model import Endpoint, Health, Port, Protocol, Service
 from federation.compile.credentials import FileContent
 from federation.joining import Offering, bundles_of, export_terms, peer_terms
@@ -27,6 +29,19 @@ WEST = spiffe("west.example.com")
 
 def file(content: str = "", fault: str = "") -> dict[str, FileContent]:
     return {"west.pem": FileContent(content.encode(), fault)}
+
+
+@pytest.mark.parametrize(
+    ("written", "expected"),
+    [
+        ("", LossPolicy(OnLoss.KEEP)),
+        (", onLoss: {keep: 24h}", LossPolicy(OnLoss.EXPIRE, 86_400)),
+        (", onLoss: {degrade: 1500ms}", LossPolicy(OnLoss.DEGRADE, 1.5)),
+    ],
+)
+def test_what_becomes_of_what_a_lost_peer_said(written: str, expected: LossPolicy) -> None:
+    resources = resources_of(DOCUMENTS.replace("imports: ['*.shop']", "imports: ['*.shop']" + written))[0]
+    assert peer_terms(resources, {})["west"].loss == expected
 
 
 def test_a_good_bundle_is_not_replaced_by_nothing() -> None:

@@ -10,9 +10,8 @@ from trio.testing import wait_all_tasks_blocked
 from discovery.feed import CatalogFeed
 from discovery.merge import Finding
 from discovery.model import Locality, Service, ShardKey
-from discovery.source import LossPolicy, OnLoss
 from discovery.update import Reset
-from federation.registries import Registries, Registry, loss_policy, registries
+from federation.registries import Registries, Registry, registries
 from federation.resources.node import Node
 
 
@@ -168,16 +167,3 @@ def test_where_this_gateway_stands_is_what_a_source_is_told():
 
 def test_dns_is_the_planes_own_source():
     assert registries(node({"name": "n", "dns": {"services": [{"host": "a.example"}]}}, CONSUL)).keys() == {"a"}
-
-
-@pytest.mark.parametrize(
-    ("written", "expected"),
-    [
-        (None, LossPolicy(OnLoss.KEEP)),
-        ({"keep": "10m"}, LossPolicy(OnLoss.EXPIRE, 600)),
-        ({"degrade": "1500ms"}, LossPolicy(OnLoss.DEGRADE, 1.5)),
-    ],
-)
-def test_what_becomes_of_a_lost_sources_shard(written, expected):
-    source = CONSUL | ({"onLoss": written} if written else {})
-    assert loss_policy(node(source).sources[0].on_loss) == expected

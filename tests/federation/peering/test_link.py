@@ -6,6 +6,7 @@ import trio
 from gateways import Net, Site
 from sessions import service
 
+from discovery.source import SourceLost
 from discovery.update import Remove, Reset, Upsert
 from federation.peering.status import LinkState
 from gateway.engine import Confirmed
@@ -101,18 +102,45 @@ async def test_a_cut_cable_is_suspected_within_a_second_and_heals(autojump_clock
     assert pair.link.addresses.value == {}
 
 
-async def test_after_a_reconnect_a_reset_comes_first(autojump_clock, join):
+async def test_a_lost_peer_is_a_lost_source_and_after_a_reconnect_a_reset_comes_first(autojump_clock, join):
     pair = await join()
     pair.west.offers.set((service("a"),))
+    with pytest.RaisesGroup(SourceLost, flatten_subgroups=True, allow_unwrapped=True):
+        async with pair.link.watch() as updates:
+            assert isinstance(await updates.receive(), Reset)
+            await pair.net.stop(GW)
+            async for update in updates:
+                pytest.fail(f"{update} came of nobody")
     async with pair.link.watch() as updates:
-        assert isinstance(await updates.receive(), Reset)
-        await pair.net.stop(GW)
-        await pair.state(LinkState.LOST)
+        with trio.move_on_after(60):
+            pytest.fail(f"{await updates.receive()} came of nobody")
         pair.west.offers.set((service("b"),))
         pair.net.down.clear()
         again = await updates.receive()
         assert isinstance(again, Reset)
         assert [each.hostname for each in again.services] == ["b"]
+
+
+async def test_a_lost_peer_whose_name_moves_is_not_up_again_where_it_was(autojump_clock, join):
+    """The catalog goes on with the old address, and what is not named among the addresses is up."""
+    pair = await join(addresses=["west.example.com:15443"])
+    pair.net.names["west.example.com"] = [GW]
+    pair.west.offers.set((service("a"),))
+    await pair.state(LinkState.CONNECTED)
+    await pair.net.stop(GW)
+    await pair.reach({KEY: AddressState.SUSPECT})
+    other, there = "192.0.2.8", "192.0.2.8:15443"
+    pair.net.sites[other] = pair.west
+    pair.net.down.add(other)
+    pair.net.names["west.example.com"] = [other]
+    await pair.status(lambda s: [a.address for a in s.addresses] == [there])
+    assert pair.link.addresses.value[KEY] is AddressState.SUSPECT
+    pair.link.confirmed(Confirmed(KEY, alive=False, took_ms=1))
+    assert pair.link.addresses.value[KEY] is AddressState.DOWN
+    pair.net.down.clear()
+    pair.net.down.add(GW)
+    await pair.state(LinkState.CONNECTED, there)
+    assert pair.link.addresses.value == {}
 
 
 @pytest.mark.slow

@@ -52,8 +52,11 @@ def test_the_first_is_believed_the_second_takes_over_and_the_last_word_stands():
     assert {n for _, n in counts(made.view())["a"]} == {3}
     assert set(made.view().services) == {"a", "b"}
     assert made.view().epoch > epoch
-    assert not made.lost("2")
+    assert made.view().live
+    assert made.lost("2")  # nobody is left
     assert set(made.view().services) == {"a", "b"}
+    assert not made.view().live
+    assert not made.lost("2")
     assert made.learn("1", WEST, s.Replaced(()))
     assert made.view().services == {}
 
