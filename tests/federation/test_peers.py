@@ -121,6 +121,7 @@ async def test_who_was_never_heard(world, autojump_clock):
     assert world.peers.unheard() == ["west"]
     world.net.down.clear()
     await world.until(HEALTHY)
+    await trio.testing.wait_all_tasks_blocked()  # until its picture is written to its end
     assert world.peers.unheard() == []
 
 
