@@ -11,6 +11,8 @@ from collections.abc import Callable
 from itertools import accumulate
 
 from gateway.matching import Request
+from gateway.parts.substitution import Template
+from gateway.policy.substitution import Changes, reads_request
 from gateway.rewrite import Substitution
 from gateway.snapshot import (
     DirectResponse,
@@ -30,24 +32,27 @@ class Operations:
     """Header operations as bytes, those of the destination before those of the route; each removes, then sets, then adds. An empty
     value does nothing, as in Envoy (keep_empty_value off).
 
-    steps: (removed or replaced names, lines to append) in order. authority: what Host was set to, b"" if it was not.
+    steps: (removed or replaced names, lines to append) in order; of a level whose values have command operators (removed names, Changes).
+    authority: what Host was set to, b"" if it was not. recalls: an answer with these tells of the request's headers.
     """
 
-    __slots__ = ("authority", "steps")
+    __slots__ = ("authority", "recalls", "steps")
 
     def __init__(self, *levels: HeaderOperations) -> None:
         self.authority = b""
-        self.steps: list[tuple[frozenset[bytes], tuple[bytes, ...]]] = []
+        self.steps: list[tuple[frozenset[bytes], tuple[bytes, ...] | Changes]] = []
+        self.recalls = any(reads_request(value) for level in levels for _, value in (*level.set, *level.add))
         for level in levels:
             gone = {name.lower().encode() for name in level.remove} - {b"host"}
-            lines: dict[bytes, bytes] = {}
-            for name, value in level.set:
-                if value and name.lower() not in _AUTHORITY:
-                    gone.add(name.lower().encode())
-                    lines[name.lower().encode()] = value.encode()
-            added = [(name.lower().encode(), value.encode()) for name, value in level.add if value]
             self.authority = _authority(level) or self.authority
-            ready = [*lines.items(), *(pair for pair in added if pair[0].decode() not in _AUTHORITY)]
+            if any(isinstance(value, Template) for _, value in (*level.set, *level.add)):
+                self.steps.append((frozenset(gone), Changes(*(_ours(values) for values in (level.set, level.add)))))
+                continue
+            lines: dict[bytes, bytes] = {}
+            for name, value in _texts(level.set):
+                gone.add(name.encode())
+                lines[name.encode()] = value.encode()
+            ready = [*lines.items(), *((name.encode(), value.encode()) for name, value in _texts(level.add))]
             if gone or ready:
                 self.steps.append((frozenset(gone), tuple(name + b": " + value for name, value in ready)))
 
@@ -55,17 +60,30 @@ class Operations:
         return bool(self.steps)
 
 
+_Values = tuple[tuple[str, str | Template], ...]
+
+
+def _ours(values: _Values) -> list[tuple[str, str | Template]]:
+    """Those of headers: not the authority's, which is no header."""
+    return [(name.lower(), value) for name, value in values if value and name.lower() not in _AUTHORITY]
+
+
+def _texts(values: _Values) -> list[tuple[str, str]]:
+    return [(name, value) for name, value in _ours(values) if isinstance(value, str)]
+
+
 def _authority(level: HeaderOperations) -> bytes:
     """Of `set` and `add`, set's is taken (Istio)."""
     given = [value for name, value in (*level.add, *level.set) if name.lower() in _AUTHORITY and value]
-    return given[-1].encode() if given else b""
+    return given[-1].encode() if given and isinstance(given[-1], str) else b""
 
 
 class Destination:
-    """One split made ready. plain: the request's head needs no change but what every gateway makes. request.authority: what the
-    request's authority becomes, the route's rewrite before any header operation; b"" = kept."""
+    """One split made ready. plain: the request's head needs no change but what every gateway makes, and need not be remembered. recalled:
+    the answer's headers tell of the request's. request.authority: what the request's authority becomes, the route's rewrite before any
+    header operation; b"" = kept."""
 
-    __slots__ = ("backend", "plain", "request", "response")
+    __slots__ = ("backend", "plain", "recalled", "request", "response")
 
     def __init__(self, split: Split, route: Route, forward: Forward) -> None:
         self.backend = split.backend
@@ -73,7 +91,8 @@ class Destination:
         self.response = Operations(split.response_headers, route.response_headers)
         self.request.authority = forward.rewrite_authority.encode() or self.request.authority
         rewritten = forward.rewrite_prefix is not None or forward.rewrite_regex is not None
-        self.plain = not self.request and not self.request.authority and not rewritten
+        self.recalled = self.response.recalls
+        self.plain = not self.request and not self.request.authority and not rewritten and not self.recalled
 
 
 class Forwarding:

@@ -64,6 +64,7 @@ from gateway.parts.route import (
     StringMatch,
     VirtualHost,
 )
+from gateway.parts.substitution import Operator, Template
 from gateway.parts.tls import CertificateRef, DownstreamTls, TlsMode, UpstreamTls, UpstreamTlsMode
 
 __all__ = [
@@ -98,6 +99,7 @@ __all__ = [
     "Name",
     "NamedMatch",
     "Node",
+    "Operator",
     "Outlier",
     "Overload",
     "Part",
@@ -113,6 +115,7 @@ __all__ = [
     "StringMatch",
     "TcpRoute",
     "TcpSplit",
+    "Template",
     "TlsMode",
     "Tunnel",
     "UpstreamTls",

@@ -7,13 +7,14 @@ from __future__ import annotations
 
 import base64
 import binascii
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 
 import msgspec
 
 from federation.resources import cors_policy, header, injection, route
 from federation.resources import match as matching
 from federation.resources.percent import share
+from federation.resources.substitution import parse
 from gateway.snapshot import (
     ClaimMatch,
     Cors,
@@ -26,6 +27,7 @@ from gateway.snapshot import (
     RetryPolicy,
     RouteMatch,
     StringMatch,
+    Template,
 )
 
 _PRESENT = StringMatch(MatchKind.PRESENT)
@@ -82,15 +84,15 @@ def catches_all(match: RouteMatch) -> bool:
 
 def header_operations(*levels: header.HeaderOperations) -> HeaderOperations:
     """Several levels as one: the last one's `set` holds, but for the authority, which the first one has (Istio)."""
-    setting: dict[str, str] = {}
-    adding: list[tuple[str, str]] = []
+    setting: dict[str, str | Template] = {}
+    adding: list[tuple[str, str | Template]] = []
     for level in levels:
         for name, value in _lowered(level.set):
             if name not in setting or name not in header.AUTHORITY:
                 setting[name] = value
         adding += _lowered(level.add)
     removing = dict.fromkeys(name.lower() for level in levels for name in level.remove)
-    return HeaderOperations(set=tuple(sorted(setting.items())), add=tuple(adding), remove=tuple(removing))
+    return HeaderOperations(set=tuple(sorted(setting.items(), key=_by_name)), add=tuple(adding), remove=tuple(removing))
 
 
 def fault(written: injection.HTTPFaultInjection) -> Fault | None:
@@ -180,7 +182,10 @@ def _optional(match: matching.StringMatch | None) -> StringMatch | None:
     return None if match is None else string_match(match)
 
 
-def _lowered(headers: Mapping[str, str]) -> tuple[tuple[str, str], ...]:
-    """`%%` is how Istio writes a per cent sign; a lone one was refused when the document was read."""
-    pairs: Iterable[tuple[str, str]] = ((name.lower(), value.replace("%%", "%")) for name, value in headers.items())
-    return tuple(sorted(pairs))
+def _lowered(headers: Mapping[str, str]) -> tuple[tuple[str, str | Template], ...]:
+    """What cannot be read, and operators in an authority, were refused when the document was read."""
+    return tuple(sorted(((name.lower(), parse(value)) for name, value in headers.items()), key=_by_name))
+
+
+def _by_name(pair: tuple[str, str | Template]) -> str:
+    return pair[0]

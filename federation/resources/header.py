@@ -6,10 +6,13 @@ from collections.abc import Iterator
 
 from pydantic import Field
 
-from federation.resources.checks import fault, header_name_fault, header_value_fault
+from federation.resources.checks import fault, header_name_fault, header_value_fault, warning
 from federation.resources.message import Fault, Message
+from federation.resources.substitution import Misread, parse
+from gateway.snapshot import Operator, Template
 
 AUTHORITY = ("host", ":authority")  # one thing with two names: setting it rewrites the authority
+_OF_ANSWERS = ("RESP", "RESPONSE_CODE_DETAILS", "UPSTREAM_HOST")
 
 
 class HeaderOperations(Message):
@@ -33,8 +36,27 @@ class Headers(Message):
                 for name, value in values.items():
                     yield from fault((side, verb, name), _name_fault(name, authority=side == "request"))
                     yield from fault((side, verb, name), header_value_fault(value))
+                    yield from _operator_faults((side, verb, name), value)
             for index, name in enumerate(operations.remove):
                 yield from fault((side, "remove", index), _name_fault(name, authority=False))
+
+
+def _operator_faults(path: tuple[str, str, str], value: str) -> Iterator[Fault]:
+    """What is wrong with the value's command operators."""
+    try:
+        template = parse(value)
+    except Misread as misread:
+        yield from fault(path, str(misread))
+        return
+    if not isinstance(template, Template):
+        return
+    side, _, name = path
+    if name.lower() in AUTHORITY:
+        yield from fault(path, "the authority is taken as it is written, without command operators (as in Istio); write a name")
+    elif side == "request":
+        for part in template.parts:
+            if isinstance(part, Operator) and part.name in _OF_ANSWERS:
+                yield from warning(path, f"`%{part.name}%` is empty in a request's headers: nothing has been answered yet")
 
 
 def _name_fault(name: str, *, authority: bool) -> str | None:

@@ -156,6 +156,10 @@ class Stamps:
         """Take over the wall clock's steps. Call it about once a second."""
         self._offset = self._wall() - now
 
+    def wall_time(self, now: float) -> float:
+        """Seconds since 1970."""
+        return now + self._offset
+
     def text(self, now: float) -> bytes:
         milliseconds = int((now + self._offset) * 1000)
         if milliseconds != self._milliseconds:

@@ -25,7 +25,7 @@ async def answer(x: Exchange, head: RequestHead, action: Redirection | Direct) -
     else:
         headers, body = (), action.body
     x.detail = b"direct_response"
-    return await x.reply(head, action.status, body, _headers(x, headers, body))
+    return await x.reply(head, action.status, body, _headers(x, action.status, headers, body))
 
 
 async def refuse(x: Exchange, head: RequestHead, error: GatewayError) -> bool:
@@ -43,15 +43,15 @@ async def refuse(x: Exchange, head: RequestHead, error: GatewayError) -> bool:
     headers = error.headers
     if x.context.inbound is not None and error.flag in ("UH", "UF", "UO") and not x.exposed:
         headers += (UNSENT + b": 1",)
-    return await x.reply(head, error.status, error.body, _headers(x, headers, error.body), error.grpc)
+    return await x.reply(head, error.status, error.body, _headers(x, error.status, headers, error.body), error.grpc)
 
 
-def _headers(x: Exchange, headers: tuple[bytes, ...], body: bytes) -> tuple[bytes, ...]:
+def _headers(x: Exchange, status: int, headers: tuple[bytes, ...], body: bytes) -> tuple[bytes, ...]:
     if body:
         headers += (TEXT,)
     if not x.operations.steps and x.cors is None:
         return headers
-    lines = operate(list(headers), x.operations)
+    lines = operate(list(headers), x.operations, x, status)
     if x.cors is not None and x.cors not in x.operations.steps:
         replaced, added = x.cors
         lines = [line for line in lines if line[: line.index(b":")].lower() not in replaced] + list(added)

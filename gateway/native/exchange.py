@@ -21,6 +21,7 @@ from gateway.native.calls import is_call
 from gateway.native.codec.events import RequestHead, ResponseHead
 from gateway.native.codec.fields import Kind
 from gateway.native.connection import ConnectionContext
+from gateway.native.facts import Facts
 from gateway.native.filters import before_routing_on
 from gateway.native.forward import Broken, Evicted, forward, may_leave
 from gateway.native.greeting import admits
@@ -63,6 +64,7 @@ class Exchange:
         "_table",
         "additions",
         "answered_at",
+        "asked",
         "attempt_began",
         "authority",
         "began",
@@ -268,6 +270,7 @@ class Exchange:
         self.termination = self.transport_failure = b"-"
         self.tried: list[Host] = []
         self.body: Body | None = None
+        self.asked = b""  # the request as it was sent on, where the answer's headers tell of it
         self.cors: tuple[frozenset[bytes], tuple[bytes, ...]] | None = None  # what its answer says to a browser
         self.key: int | None = None  # of consistent hashing
         self.cookie = b""  # a cookie that consistent hashing gives the client
@@ -339,7 +342,10 @@ class Exchange:
         self.runtime.overload.count()
         raise Overloaded
 
-        self.grpc = is_call(head)
+    def facts(self, lines: list[bytes], status: int) -> Facts:
+        """For header values with operators, in these lines of the request (status 0) or the answer."""
+        return Facts(self, lines, status)
+
     def client_address(self, head: RequestHead) -> str:
         """The client's, as far as the proxies before us may be believed (Node.trusted_proxies)."""
         trusted = self.runtime.trusted_proxies

@@ -307,7 +307,10 @@ def _request(x: Exchange, head: RequestHead, destination: Destination, action: F
         authority = x.context.local.encode()  # HTTP/1.0 without Host: where it came to, as nothing better is known
     if authority:
         x.authority = authority
-    lines = request_lines(head, additions, request_id=request_id, authority=authority, operations=destination.request)
+    lines = request_lines(head, additions, request_id=request_id, authority=authority, operations=destination.request, x=x)
     if action.rewrites:
         lines += b"\r\nx-envoy-original-path: " + head.target
-    return b"%b %b HTTP/1.1\r\n%b" % (head.method, target, lines)
+    asked = b"%b %b HTTP/1.1\r\n%b" % (head.method, target, lines)
+    if destination.recalled:
+        x.asked, x.unusual = asked, True
+    return asked

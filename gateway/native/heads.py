@@ -9,6 +9,7 @@ x-forwarded-proto set, as Envoy does with use_remote_address and no trusted prox
 from __future__ import annotations
 
 from collections.abc import Iterable
+from typing import TYPE_CHECKING
 from urllib.parse import quote
 
 from gateway.native.codec.events import RequestHead, ResponseHead
@@ -16,6 +17,9 @@ from gateway.native.codec.fields import Kind, memo
 from gateway.native.connection import ConnectionContext
 from gateway.snapshot import ListenerKind, TlsMode
 from gateway.table import Operations
+
+if TYPE_CHECKING:
+    from gateway.native.exchange import Exchange
 
 _HOP_BY_HOP = frozenset((int(Kind.UPGRADE), int(Kind.STRIP), int(Kind.CONNECTION), int(Kind.TIMEOUT)))
 _FROM_EDGE = _HOP_BY_HOP | {
@@ -108,12 +112,16 @@ def _without(lines: Iterable[bytes], names: frozenset[bytes]) -> list[bytes]:
     return [line for line in lines if line[: line.index(b":")].lower() not in names]
 
 
-def operate(lines: list[bytes], operations: Operations) -> list[bytes]:
-    """The lines after these operations."""
+def operate(lines: list[bytes], operations: Operations, x: Exchange | None, status: int = 0) -> list[bytes]:
+    """The lines after these operations: of x's request, or of its answer with that status. x may be None where no value has operators."""
     for gone, added in operations.steps:
         if gone:
             lines = _without(lines, gone)
-        lines += added
+        if isinstance(added, tuple):
+            lines += added
+        else:
+            assert x is not None
+            lines = added.applied(lines, x.facts(lines, status))
     return lines
 
 
@@ -122,8 +130,17 @@ def forwarded_for(head: RequestHead) -> bytes:
     return b",".join(field[2] for field in head.special(Kind.FORWARDED_FOR))
 
 
-def request_lines(head: RequestHead, additions: Additions, *, request_id: bytes, authority: bytes, operations: Operations) -> bytes:
-    """All header lines of a request that cannot pass as it came. authority: replaces Host if not empty."""
+def request_lines(
+    head: RequestHead,
+    additions: Additions,
+    *,
+    request_id: bytes,
+    authority: bytes,
+    operations: Operations,
+    x: Exchange | None = None,
+) -> bytes:
+    """All header lines of a request that cannot pass as it came. authority: replaces Host if not empty. x: as in
+    `operate`."""
     kinds = additions.stripped
     certificates = b""
     if additions.appends and additions.certificate:
@@ -144,24 +161,31 @@ def request_lines(head: RequestHead, additions: Additions, *, request_id: bytes,
     if not head.request_id:
         lines.append(b"x-request-id: " + request_id)
     if operations:
-        lines = operate(lines, operations)
+        lines = operate(lines, operations, x)
     return b"\r\n".join(lines)
 
 
 def response_lines(
-    head: ResponseHead, operations: Operations | None, *, unchunked: bool = False, added: tuple[bytes, ...] = ()
+    head: ResponseHead,
+    operations: Operations | None,
+    x: Exchange | None = None,
+    *,
+    unchunked: bool = False,
+    added: tuple[bytes, ...] = (),
 ) -> bytes:
     """`response_list` as it goes out over HTTP/1, each line with its CR LF. added: lines about the connection."""
-    lines = response_list(head, operations, unchunked=unchunked)
+    lines = response_list(head, operations, x, unchunked=unchunked)
     lines += added
     return b"".join([line + b"\r\n" for line in lines])
 
 
-def response_list(head: ResponseHead, operations: Operations | None, *, unchunked: bool = False) -> list[bytes]:
+def response_list(
+    head: ResponseHead, operations: Operations | None, x: Exchange | None = None, *, unchunked: bool = False
+) -> list[bytes]:
     """All header lines of a response that cannot pass as it came. unchunked: its body will not go in chunks, or it has none and must
     not say so."""
     kinds = _HOP_BY_HOP | {_CODING} if unchunked else _HOP_BY_HOP
     lines = _kept(head.lines, kinds, head.nominated)
     if operations:
-        lines = operate(lines, operations)
+        lines = operate(lines, operations, x, head.status)
     return lines

@@ -94,7 +94,7 @@ class Http1Exchange(Exchange):
             added += (b"connection: keep-alive",)
         bodiless = response.status == 204
         start = response.start if response.minor else b"HTTP/1.1" + response.start[8:]
-        lines = response_lines(response, self.operations, unchunked=unchunked or bodiless, added=added)
+        lines = response_lines(response, self.operations, self, unchunked=unchunked or bodiless, added=added)
         return start + b"\r\n" + lines + b"\r\n"
 
     async def interim(self, head: RequestHead, response: ResponseHead) -> None:
@@ -117,7 +117,7 @@ class Http1Exchange(Exchange):
         return keep
 
     async def open_tunnel(self, head: RequestHead, response: ResponseHead, lines: list[bytes]) -> tuple[ByteStream, bytes]:
-        kept = response_list(response, self.operations) + lines
+        kept = response_list(response, self.operations, self) + lines
         if head.upgrade:
             kept = [b"connection: Upgrade", b"upgrade: " + head.upgrade, *kept]
             start = b"HTTP/1.1 101 Switching Protocols"

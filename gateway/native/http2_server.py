@@ -91,7 +91,7 @@ class Http2Exchange(Exchange):
 
     def _lines(self, response: ResponseHead) -> list[bytes]:
         if response.rewrite or self.operations.steps:
-            return response_list(response, self.operations, unchunked=True)
+            return response_list(response, self.operations, self, unchunked=True)
         return response.lines
 
     async def interim(self, head: RequestHead, response: ResponseHead) -> None:

@@ -179,6 +179,10 @@ class Observer:
     def refuse(self, reason: str) -> None:
         self.refused[reason] = self.refused.get(reason, 0) + 1
 
+    def wall_time(self, now: float) -> float:
+        """Seconds since 1970 of a time of the reactor, as the access log has it."""
+        return self._stamps.wall_time(now)
+
     def turn_ended(self) -> None:
         """At the end of every turn of the reactor."""
         if self._over or self.tcp.over:

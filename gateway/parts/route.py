@@ -6,6 +6,8 @@ import enum
 
 import msgspec
 
+from gateway.parts.substitution import Template
+
 
 class MatchKind(enum.Enum):
     EXACT = "exact"
@@ -52,10 +54,11 @@ class RouteMatch(msgspec.Struct, frozen=True, gc=False):
 
 
 class HeaderOperations(msgspec.Struct, frozen=True, gc=False):
-    """set replaces, add appends another value, remove drops every value; names lower case. Applied remove, then set, then add … as Envoy."""
+    """set replaces, add appends another value, remove drops every value; names lower case. Applied remove, then set, then add … as Envoy.
+    A value is text, or a Template where it has command operators; the authority's is text."""
 
-    set: tuple[tuple[str, str], ...] = ()
-    add: tuple[tuple[str, str], ...] = ()
+    set: tuple[tuple[str, str | Template], ...] = ()
+    add: tuple[tuple[str, str | Template], ...] = ()
     remove: tuple[str, ...] = ()
 
     def __bool__(self) -> bool:

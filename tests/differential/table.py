@@ -7,6 +7,7 @@ import rows_grpc
 import rows_headers
 import rows_http2
 import rows_malformed
+import rows_operators
 import rows_protocol
 import rows_proxies
 import rows_redirects
@@ -20,6 +21,7 @@ TOPICS = (
     rows_rewriting,
     rows_redirects,
     rows_headers,
+    rows_operators,
     rows_resilience,
     rows_shares,
     rows_protocol,
@@ -31,6 +33,6 @@ TOPICS = (
 ROWS = [row for topic in TOPICS for row in topic.ROWS]
 SITES = {name: site for topic in TOPICS for name, site in topic.SITES.items()}
 
-PROXIED = rows_proxies.ROWS
-PROXIED_SITES = rows_proxies.SITES
+PROXIED = [*rows_proxies.ROWS, *rows_operators.PROXIED]
+PROXIED_SITES = rows_proxies.SITES | rows_operators.PROXIED_SITES
 """For gateways that trust one proxy before them."""

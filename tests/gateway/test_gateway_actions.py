@@ -4,6 +4,7 @@ import pytest
 
 from gateway.actions import Operations
 from gateway.native.codec.h1 import ServerCodec
+from gateway.policy.substitution import Changes
 from gateway.snapshot import (
     Cors,
     DirectResponse,
@@ -12,11 +13,13 @@ from gateway.snapshot import (
     HeaderOperations,
     MatchKind,
     Mirror,
+    Operator,
     Redirect,
     Route,
     RouteMatch,
     Split,
     StringMatch,
+    Template,
 )
 from gateway.table import CompiledRoute
 
@@ -130,6 +133,28 @@ def test_an_empty_value_does_nothing():
 def test_set_is_done_before_add():
     operations = Operations(HeaderOperations(set=(("x", "1"),), add=(("x", "2"),), remove=("y",)))
     assert operations.steps == [(frozenset((b"x", b"y")), (b"x: 1", b"x: 2"))]
+
+
+def test_levels_with_operators_are_made_for_each_request():
+    value = Template((Operator("REQ", "x-b"),))
+    operations = Operations(
+        HeaderOperations(set=(("x", value), ("host", "h")), remove=("y", "host")), HeaderOperations(add=(("z", "1"),))
+    )
+    assert operations.authority == b"h"
+    assert operations.recalls
+    (gone, changes), plain = operations.steps
+    assert gone == {b"y"}
+    assert isinstance(changes, Changes)
+    assert plain == (frozenset(), (b"z: 1",))
+    assert not Operations(HeaderOperations(set=(("x", Template((Operator("HOSTNAME"),))),))).recalls
+
+
+@pytest.mark.parametrize(("name", "recalled"), [("REQ", True), ("RESP", False)])
+def test_a_request_that_its_answer_tells_of_is_remembered(name, recalled):
+    response = HeaderOperations(set=(("x", Template((Operator(name, "x-b"),))),))
+    only = compiled(Forward((Split("b", response_headers=response),))).action.only
+    assert only.recalled is recalled
+    assert only.plain is not recalled
 
 
 def test_mirrors_and_filters_belong_to_routes_that_send_on():

@@ -21,7 +21,18 @@ from federation.resources.injection import HTTPFaultInjection
 from federation.resources.match import HTTPMatchRequest
 from federation.resources.match import StringMatch as WrittenMatch
 from federation.resources.route import HTTPDirectResponse, HTTPRedirect, HTTPRetry
-from gateway.snapshot import Cors, DirectResponse, Fault, HeaderOperations, MatchKind, Redirect, RetryPolicy, StringMatch
+from gateway.snapshot import (
+    Cors,
+    DirectResponse,
+    Fault,
+    HeaderOperations,
+    MatchKind,
+    Operator,
+    Redirect,
+    RetryPolicy,
+    StringMatch,
+    Template,
+)
 
 
 @pytest.mark.parametrize(
@@ -69,6 +80,13 @@ def test_two_levels_are_one_as_istio_writes_them() -> None:
 
 def test_a_per_cent_sign_is_written_twice() -> None:
     assert header_operations(WrittenOperations(set={"x": "5%%"})).set == (("x", "5%"),)
+
+
+def test_values_with_operators_come_taken_apart():
+    written = WrittenOperations(set={"B": "%REQ(X-A)%", "a": "100%%"}, add={"x": "on %HOSTNAME%"})
+    made = header_operations(written)
+    assert made.set == (("a", "100%"), ("b", Template((Operator("REQ", "x-a"),))))
+    assert made.add == (("x", Template(("on ", Operator("HOSTNAME")))),)
 
 
 @pytest.mark.parametrize(

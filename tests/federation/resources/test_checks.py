@@ -60,8 +60,8 @@ def test_accepts_what_re2_accepts():
     assert checks.regex_fault(r"/v\d+/(?i:items)/.*") is None
 
 
-@pytest.mark.parametrize("value", ["%REQ(x)%", "100%", "%%%", "a\nb", "\x00", "\x7f"])
-def test_header_values_without_operators_and_control_characters(value):
+@pytest.mark.parametrize("value", ["a\nb", "\x00", "\x7f"])
+def test_header_values_without_control_characters(value):
     assert checks.header_value_fault(value)
 
 

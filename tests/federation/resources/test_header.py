@@ -1,7 +1,7 @@
 """Header operations of a VirtualService."""
 
 import pytest
-from written import assert_one_error, spec
+from written import assert_one_error, load, spec
 
 
 def with_headers(headers: str) -> str:
@@ -22,7 +22,14 @@ def test_requests_may_set_the_authority():
         ("request: {set: {':path': x}}", "request.set.:path", "pseudo-header"),
         ("request: {add: {'a b': x}}", "request.add.a b", "no header name"),
         ("request: {add: {a: 5}}", "request.add.a", "put it in quotes"),
-        ("request: {set: {a: '%REQ(x)%'}}", "request.set.a", "not supported yet"),
+        (
+            "request: {set: {a: 'x %RQ(x)%'}}",
+            "request.set.a",
+            "at character 3: there is no command operator `%RQ%` here; known are %DOWNSTREAM_",
+        ),
+        ("response: {add: {a: '5%'}}", "response.add.a", "at character 2: no command operator begins here; write `%%`"),
+        ("request: {set: {host: '%REQ(x)%'}}", "request.set.host", "the authority is taken as it is written"),
+        ("request: {add: {':authority': '%REQ(x)%'}}", "request.add.:authority", "the authority is taken as it is written"),
         ('request: {set: {a: "x\\ny"}}', "request.set.a", "control character"),
         ("request: {replace: {a: b}}", "request.replace", "unknown field `replace`"),
         ("request: {set: {host: a, ':authority': b}}", "request", "more than once"),
@@ -30,3 +37,17 @@ def test_requests_may_set_the_authority():
 )
 def test_mistakes_of_header_operations(headers, path, part):
     assert_one_error("VirtualService", with_headers(headers), f"spec.http[0].headers.{path}", part)
+
+
+def test_what_only_answers_know_is_warned_of_in_requests():
+    text = """
+apiVersion: networking.istio.io/v1
+kind: VirtualService
+metadata: {name: a}
+spec:
+"""
+    written = with_headers("request: {set: {a: 'x %RESP(b)%%UPSTREAM_HOST%'}}, response: {set: {a: '%RESP(b)%%UPSTREAM_HOST%'}}")
+    found = load(text + "\n".join("  " + line for line in written.splitlines()))
+    assert not found.problems
+    assert [note.path for note in found.notes] == ["spec.http[0].headers.request.set.a"] * 2
+    assert [note.message.split("`")[1] for note in found.notes] == ["%RESP%", "%UPSTREAM_HOST%"]
