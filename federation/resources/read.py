@@ -15,6 +15,7 @@ from federation.resources.kinds import Kind, Passed, Refused, look_up
 from federation.resources.message import Fault, Message, Path
 from federation.resources.resources import Problem, Resources
 from federation.resources.strict import nearest, read_message
+from federation.resources.workload_group import annotation_faults
 
 M = TypeVar("M", bound=Message)
 
@@ -131,6 +132,8 @@ def _document(raw: RawDocument, kind: Kind, api_version: str) -> tuple[Document[
         said = raw.content.get("spec")
         spec, more = _within(("spec",), *read_message(kind.model, {} if said is None else said))
     faults += more
+    if metadata is not None and kind.name == "WorkloadGroup":
+        faults += [Fault(("metadata", "annotations", *each.path), each.message) for each in annotation_faults(metadata.annotations)]
     if metadata is None or spec is None or any(not fault.warning for fault in faults):
         return None, faults
     if kind.name == "EndpointSlice" and not metadata.labels.get(_SLICE_OF):

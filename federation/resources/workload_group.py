@@ -46,11 +46,20 @@ def networks(annotations: dict[str, str]) -> tuple[ipaddress.IPv4Network | ipadd
     return tuple(found)
 
 
-def sums_fault(annotations: dict[str, str]) -> str | None:
-    for each in token_sums(annotations):
+def annotation_faults(annotations: dict[str, str]) -> Iterator[Fault]:
+    """What is wrong with TOKENS and NETWORKS; paths begin at the annotations. What is written as a sum is never repeated: it may be the
+    token itself."""
+    for number, each in enumerate(token_sums(annotations), 1):
         if not _SUM.fullmatch(each):
-            return f"`{each[:16]}…` is no SHA-256 sum; `fedgate workload token` makes a token and prints its sum"
-    return None
+            text = (
+                f"sum {number} is not 64 hexadecimal digits and opens nothing; `fedgate workload token` makes a token and its sum"
+            )
+            yield Fault((TOKENS,), text)
+    for each in annotations[NETWORKS].split(",") if NETWORKS in annotations else ():
+        try:
+            ipaddress.ip_network(each.strip(), strict=False)
+        except ValueError:
+            yield Fault((NETWORKS,), f"`{each.strip()[:80]}` is no network; write for example 10.1.0.0/16, several with commas")
 
 
 class HttpHeader(Message):

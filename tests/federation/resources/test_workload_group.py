@@ -3,8 +3,10 @@
 import pytest
 from written import assert_one_error, spec
 
+from discovery.document import parse
 from discovery.model import Locality
-from federation.resources.workload_group import TOKENS, sums_fault, token_sums
+from federation.resources.read import read
+from federation.resources.workload_group import NETWORKS, TOKENS, networks, token_sums
 
 WHOLE = """
 metadata:
@@ -76,5 +78,45 @@ def test_several_tokens_may_be_named():
     one, two = "a" * 64, "B" * 64
     assert token_sums({TOKENS: f"{one}, {two}"}) == (one, two.lower())
     assert token_sums({}) == ()
-    assert sums_fault({TOKENS: one}) is None
-    assert "fedgate workload token" in sums_fault({TOKENS: "secret"})
+
+
+GROUP = """
+apiVersion: networking.istio.io/v1
+kind: WorkloadGroup
+metadata:
+  name: reviews
+  annotations:
+    {annotation}: "{value}"
+spec: {{template: {{}}}}
+"""
+
+
+@pytest.mark.parametrize(
+    ("annotation", "value", "words"),
+    [
+        (TOKENS, "a" * 64, []),
+        (TOKENS, f"{'a' * 64}, {'B' * 64}", []),
+        (TOKENS, "", []),
+        (TOKENS, f"{'a' * 64},open-sesame", ["sum 2 is not 64 hexadecimal digits"]),
+        (TOKENS, "a" * 63, ["`fedgate workload token` makes a token and its sum"]),
+        (NETWORKS, "10.1.0.0/16, fd00::/8", []),
+        (NETWORKS, "10.1.0.0/16, 10.2.0.0/33, x", ["`10.2.0.0/33` is no network", "`x` is no network"]),
+        (NETWORKS, "", ["`` is no network"]),
+    ],
+)
+def test_annotations_that_open_nothing_are_faults_with_their_place(annotation, value, words):
+    documents, _ = parse(GROUP.format(annotation=annotation, value=value), "group.yaml")
+    read_ = read(documents)
+    assert len(read_.problems) == len(words)
+    assert len(read_.workload_groups) == (not words)
+    for problem, word in zip(read_.problems, words, strict=True):
+        assert problem.path == f"metadata.annotations.{annotation}"
+        assert problem.line == 7
+        assert word in problem.message
+        assert "open-sesame" not in str(problem)  # it may be the token itself
+
+
+@pytest.mark.parametrize("value", ["", "nonsense"])
+def test_what_is_no_network_holds_no_address(value):
+    assert networks({NETWORKS: value}) == ()
+    assert networks({}) is None
