@@ -10,6 +10,10 @@ traffic will pass. A process that is stopped still completes TCP connections (it
 Time: 250 ms or 4 round trips, whichever is longer: connect, two for TLS with its answer, and one to spare. The round trip is taken
 from the endpoint's fastest recent answers, an upper bound; of an endpoint that never answered it is not known, and 250 ms is used as
 the round trip of the longest ways there are on earth.
+
+Silence for that long may also mean that this machine, or that one, has no time. Where others can take the traffic nothing is lost by
+sending it to them. Where some backend has nobody else, its requests would fail for nothing: then the address is asked once more and given
+longer. Who refuses is not asked again: that is an answer.
 """
 
 from __future__ import annotations
@@ -24,9 +28,13 @@ from gateway.native.host import Host
 from gateway.native.pool import AttemptFailed, Dialer
 from gateway.native.reactor import DeadlineExceeded, Strand
 from gateway.native.stream import Stream, TlsStream
+from gateway.policy.failure import Failure
 
 LEAST_S = 0.25
 MOST_S = 1.0  # 4 of the longest round trips; also bounds what a slow service's answers make of the estimate
+# The second time: a TLS handshake of 1 ms that shares its core with a hundred busy others. The backend's connect timeout holds as well (1 s
+# unless written): requests could not use a gateway that takes longer either.
+AGAIN_S = 2.0
 _FASTEST_PERCENT = 5.0
 
 
@@ -38,10 +46,12 @@ def patience(round_trip: float) -> float:
 class Confirmations:
     """Asks suspect addresses, at most once at a time each."""
 
-    def __init__(self, dialer: Dialer, answer: Callable[[Confirmed], None]) -> None:
-        """answer: called with each result, from the reactor; must not block."""
+    def __init__(self, dialer: Dialer, answer: Callable[[Confirmed], None], alone: Callable[[str], bool]) -> None:
+        """answer: called with each result, from the reactor; must not block. alone: whether some backend would have nobody left without
+        this address."""
         self._dialer = dialer
         self._answer = answer
+        self._alone = alone
         self._asked: set[str] = set()
 
     def confirm(self, address: str, state: BackendState, host: Host) -> bool:
@@ -57,20 +67,30 @@ class Confirmations:
         """Cancelled, it answers nothing."""
         reactor = self._dialer.reactor
         begin = reactor.clock()
-        limit = begin + patience(host.latencies.percentile(_FASTEST_PERCENT))
-        alive = False
+        try:
+            alive = await self._answers(strand, state, host, patience(host.latencies.percentile(_FASTEST_PERCENT)))
+            if alive is None and self._alone(address):
+                alive = await self._answers(strand, state, host, AGAIN_S)
+        finally:
+            self._asked.discard(address)
+        self._answer(Confirmed(address=address, alive=bool(alive), took_ms=round((reactor.clock() - begin) * 1000)))
+
+    async def _answers(self, strand: Strand, state: BackendState, host: Host, seconds: float) -> bool | None:
+        """Whether it lives; None for silence."""
+        limit = self._dialer.reactor.clock() + seconds
         try:
             upstream = await self._dialer.dial(strand, state, host, authority="", limit=limit)
             try:
                 strand.until(limit)
-                alive = await _hears(strand, upstream.stream)
+                return await _hears(strand, upstream.stream)
             finally:
                 upstream.close()
-        except (AttemptFailed, DeadlineExceeded, OSError):
-            alive = False
-        finally:
-            self._asked.discard(address)
-        self._answer(Confirmed(address=address, alive=alive, took_ms=round((reactor.clock() - begin) * 1000)))
+        except DeadlineExceeded:
+            return None
+        except AttemptFailed as failed:
+            return None if failed.failure is Failure.CONNECT_TIMEOUT else False
+        except OSError:
+            return False
 
     def __repr__(self) -> str:
         return f"<Confirmations asking {sorted(self._asked)}>"

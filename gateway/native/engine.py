@@ -85,7 +85,7 @@ class NativeEngine:
         self.runtime = Runtime(self.reactor, dialer, self._observer, states=self._upstreams.states, random=rng)
         self.overload = self.runtime.overload = OverloadMonitor(self.reactor, workers=self._shared.workers)
         self.runtime.mirror = mirror
-        self._confirmations = Confirmations(dialer, self._confirmed)
+        self._confirmations = Confirmations(dialer, self._confirmed, self._upstreams.alone)
         self.nameserver = Nameserver(self.reactor, self._upstreams.states, random=rng, entropy=os.urandom)
         self._listeners = Listeners(
             self.reactor, self._shared, serve=self._serve, handoff=handoff or _nobody, datagrams=self.nameserver.datagrams

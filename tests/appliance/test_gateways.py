@@ -345,26 +345,18 @@ spec:
 """
 
 
-def test_a_peer_s_control_process_may_die_and_traffic_to_it_goes_on(tmp_path):
-    if slow := trio.run(_peer_s_control_dies, tmp_path):  # skipped out here: inside pytest-trio a skip loses its reason
-        pytest.skip(f"the machine is too busy for a TLS handshake within the confirmation's 250 ms: {slow[0]}")
-
-
-async def _peer_s_control_dies(tmp_path):
-    """The confirmations that ran out of time, if any; then nothing more can be asked."""
+async def test_a_peer_s_control_process_may_die_and_traffic_to_it_goes_on(tmp_path):
+    """Nobody but the peer has the service, so its gateway is asked twice before it is out: a busy machine does not take it away."""
     async with joined(tmp_path) as (east, _, _, (here, there)):
         east.write(NAME, east_service_without_endpoints())
         await until(east.ask, lambda answer: answer.body.startswith(b"west"))
         os.kill(there.child("control"), signal.SIGKILL)
         for _ in range(100):
             answer = await east.ask()
-            if slow := here.found("peer.confirmed", alive=False):
-                return slow
-            assert answer.body.startswith(b"west"), (answer, here.found("endpoint.ejected"))
+            assert answer.body.startswith(b"west"), (answer, here.found("endpoint.ejected"), here.found("peer.confirmed"))
         await there.event("process.ended", name="control")
         await until(lambda: east.rows("peers"), lambda rows: rows[0]["state"] == "connected")
         assert (await east.ask()).status == 200
-    return []
 
 
 async def test_the_own_control_process_may_die_and_traffic_to_peers_goes_on(tmp_path):

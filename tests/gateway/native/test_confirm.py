@@ -7,6 +7,7 @@ import socket
 import ssl
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
+from functools import partial
 
 import certs
 import pytest
@@ -14,7 +15,7 @@ import trio
 
 from gateway.engine import Confirmed
 from gateway.native.backend import BackendState
-from gateway.native.confirm import LEAST_S, MOST_S, Confirmations, patience
+from gateway.native.confirm import AGAIN_S, LEAST_S, MOST_S, Confirmations, patience
 from gateway.native.connection import ConnectionContext
 from gateway.native.host import Host
 from gateway.native.listener import Listeners
@@ -52,10 +53,11 @@ TLS = UpstreamTls(
 class Asker:
     """A worker that confirms; `answers` in order."""
 
-    def __init__(self) -> None:
+    def __init__(self, *, alone: bool = False) -> None:
         self.reactor = Reactor()
         self.answers: list[Confirmed] = []
-        self.confirmations = Confirmations(Dialer(self.reactor, Contexts(certs.secrets(HERE))), self.answers.append)
+        dialer = Dialer(self.reactor, Contexts(certs.secrets(HERE)))
+        self.confirmations = Confirmations(dialer, self.answers.append, lambda address: alone)
         backend = Backend(name="outbound|80||reviews", host="reviews", port=80, peer_tls=(("west", TLS),))
         self.state = BackendState(backend, random=random.Random(1))
 
@@ -78,8 +80,8 @@ class Asker:
 
 
 @asynccontextmanager
-async def asker() -> AsyncIterator[Asker]:
-    made = Asker()
+async def asker(*, alone: bool = False) -> AsyncIterator[Asker]:
+    made = Asker(alone=alone)
     async with trio.open_nursery() as nursery:
         await nursery.start(made.reactor.run)
         yield made
@@ -198,10 +200,60 @@ async def test_a_stopped_process_completes_tcp_and_nothing_else() -> None:
     assert 250 <= answer.took_ms < 1000
 
 
-async def test_nobody_listens() -> None:
+class Starved:
+    """A gateway that has no time for its first connections: it takes them and says nothing until `busy` of them were given up."""
+
+    def __init__(self, listening: socket.socket, busy: int) -> None:
+        self.port = listening.getsockname()[1]
+        self.taken = 0
+        self._listening, self._busy = listening, busy
+        listening.settimeout(10)
+
+    def run(self) -> None:
+        for _ in range(self._busy):
+            sock, _ = self._listening.accept()
+            self.taken += 1
+            with sock:
+                sock.settimeout(10)
+                while sock.recv(65536):  # until the asker closes
+                    pass
+        sock, _ = self._listening.accept()
+        self.taken += 1
+        with sock:
+            sock.settimeout(10)
+            with server_context().wrap_socket(sock, server_side=True) as tls:
+                tls.recv(100)
+                tls.unwrap()
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("busy", "alone", "alive"), [(1, True, True), (1, False, False)])
+async def test_silence_is_asked_again_where_nobody_else_could_take_the_traffic(busy: int, alone: bool, alive: bool) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as listening:
+        starved = Starved(listening, busy)
+        async with asker(alone=alone) as made, trio.open_nursery() as nursery:
+            nursery.start_soon(partial(trio.to_thread.run_sync, starved.run, abandon_on_cancel=True))
+            answer = await made.ask(starved.port)
+            assert answer.alive is alive
+            assert starved.taken == (2 if alone else 1)
+            assert answer.took_ms >= 250
+            nursery.cancel_scope.cancel()
+
+
+@pytest.mark.slow
+async def test_who_is_silent_twice_is_gone() -> None:
+    with socket.create_server(("127.0.0.1", 0)) as listening:
+        async with asker(alone=True) as made:
+            answer = await made.ask(listening.getsockname()[1])
+    assert not answer.alive
+    assert 1000 * (LEAST_S + min(AGAIN_S, made.state.backend.connect_timeout_ms / 1000)) <= answer.took_ms + 2
+
+
+@pytest.mark.parametrize("alone", [True, False])
+async def test_nobody_listens_and_refusing_is_an_answer(alone: bool) -> None:
     with socket.create_server(("127.0.0.1", 0)) as listening:
         port = listening.getsockname()[1]
-    async with asker() as made:
+    async with asker(alone=alone) as made:
         answer = await made.ask(port)
     assert not answer.alive
     assert answer.address == f"127.0.0.1:{port}"

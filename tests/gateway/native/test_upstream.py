@@ -555,6 +555,21 @@ def test_traffic_is_counted_where_it_went_also_after_the_priorities_changed():
     assert upstreams.endpoint_statistics(3.0, lambda host: 7)[0].connections == 7
 
 
+def test_an_address_is_alone_where_a_backend_with_traffic_has_nobody_else_in_service():
+    upstreams, _ = upstreams_of(*near_and_far())
+    state = upstreams.states["b"]
+    near, *others = state.hosts.values()
+    assert not upstreams.alone(near.key)  # others are in service
+    for other in others:
+        other.down = True
+    assert not upstreams.alone(near.key)  # nobody asks for it
+    state.used = True
+    assert upstreams.alone(near.key)
+    others[0].down = False
+    assert not upstreams.alone(near.key)
+    assert not upstreams.alone("10.0.0.9:1")
+
+
 def test_a_suspect_address_serves_until_it_does_not_answer_and_a_down_one_is_out_at_once():
     upstreams, _ = upstreams_of(*near_and_far())
     state, key = upstreams.states["b"], "127.0.0.1:80"
