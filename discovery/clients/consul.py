@@ -188,7 +188,7 @@ class ConsulClient:
         return Answer(max(self._index(found), 1), data, restarted=bool(index))  # index 0 would not block
 
     def _index(self, text: str) -> int:
-        if not text.isdecimal():
+        if not (text.isascii() and text.isdecimal() and len(text) < 20):  # 64 bits
             raise self._strange(f"its index is {text[:40]!r}")
         return int(text)
 

@@ -1,8 +1,8 @@
 """The Kubernetes API, as far as a gateway needs it: list in pages, watch, read one, patch a status.
 
-Theory of operation. Requests go over HTTP/1.1 by httpx2 on trio, each made with the login of that moment. When a certificate was
-rotated, new requests take a new set of connections, while watches under way end on the old one by themselves within minutes; the
-old set is closed with its last request. A 401 asks for a fresh login once and tries again.
+Theory of operation. Requests go over HTTP/1.1 by httpx2 on trio, each made with the login of that moment: when a certificate was rotated,
+new requests take new connections, while watches under way end on the old ones by themselves within minutes. A 401 asks for a
+fresh login once and tries again.
 
 A watch is a callback per event, called in the very step that read it from the socket: what the registry pushes costs no task switch
 here. The server is asked for bookmarks and to end the watch after some minutes. A watch that says nothing for longer than bookmarks
@@ -13,14 +13,17 @@ from __future__ import annotations
 
 import random
 import socket
+import zlib
 from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import asynccontextmanager, suppress
+from functools import partial
 from typing import Any, TypeVar
 
 import httpx2
 import msgspec
 import trio
 
+from discovery.clients.connections import Connections
 from discovery.clients.kubeconfig import Credentials, Login
 
 T = TypeVar("T")
@@ -99,34 +102,19 @@ class _Group(msgspec.Struct, rename="camel"):
     preferred_version: _GroupVersion | None = None
 
 
-class _Connections:
-    """One httpx client, for one TLS context and proxy."""
-
-    def __init__(self, login: Login) -> None:
-        self.key = (login.tls, login.proxy)
-        self.users = 0
-        transport = httpx2.AsyncHTTPTransport(
-            verify=login.tls.context, proxy=login.proxy or None, limits=_CONNECTIONS, socket_options=_KEEPALIVE, trust_env=False
-        )
-        # trust_env off: a .netrc or proxy variable of the machine must not change where the token goes
-        self.client = httpx2.AsyncClient(transport=transport, trust_env=False, follow_redirects=False)
-
-
 class Kubernetes:
     """One API server, by as many tasks as like. Use it as a context manager; leaving it closes every connection."""
 
     def __init__(self, credentials: Credentials) -> None:
         self._credentials = credentials
-        self._current: _Connections | None = None
+        self._connections = Connections()
         self._server = ""
 
     async def __aenter__(self) -> Kubernetes:
         return self
 
     async def __aexit__(self, *_: object) -> None:
-        current, self._current = self._current, None
-        if current is not None:
-            await current.client.aclose()
+        await self._connections.aclose()
 
     async def namespace(self) -> str:
         """That of our login: the Pod's, or the context's; "" when neither says. Raises CredentialsError."""
@@ -135,7 +123,8 @@ class Kubernetes:
     async def versions(self, group: str) -> tuple[str, ...]:
         """A group's versions, the preferred one first; () if the server has no such group."""
         try:
-            found = msgspec.json.decode(await self._read("GET", f"/apis/{group}"), type=_Group)
+            path = f"/apis/{group}"
+            found = _decoded(path, await self._read("GET", path), _Group)
         except KubernetesError as error:
             if error.status == 404:
                 return ()
@@ -145,12 +134,12 @@ class Kubernetes:
 
     async def resources(self, path: str) -> tuple[ApiResource, ...]:
         """The table of contents of `/apis/GROUP/VERSION`."""
-        return tuple(msgspec.json.decode(await self._read("GET", path), type=_ResourceList).resources or ())
+        return tuple(_decoded(path, await self._read("GET", path), _ResourceList).resources or ())
 
     async def page(self, path: str, parameters: Mapping[str, str], *, limit: int = PAGE, after: str = "") -> Page:
         """One part of a list. limit 0: all of it. Raises KubernetesError, 410 when `after` is outdated."""
         asked = {**parameters, **({"limit": str(limit)} if limit else {}), **({"continue": after} if after else {})}
-        return msgspec.json.decode(await self._read("GET", path, asked), type=Page)
+        return _decoded(path, await self._read("GET", path, asked), Page)
 
     async def watch(
         self, path: str, parameters: Mapping[str, str], version: str, take: Callable[[Event], None], *, begun: Callable[[], None]
@@ -191,7 +180,8 @@ class Kubernetes:
         """A good answer's head; a bad one is a KubernetesError. A login that was refused is renewed once."""
         for last in (False, True):
             login = await self._credentials.login()
-            async with self._connections(login) as client:
+            self._server = login.server
+            async with self._connections.of((login.tls, login.proxy), partial(_client, login)) as client:
                 request = self._request(client, login, method, path, parameters, silence=silence, body=body)
                 response = await client.send(request, stream=True)
                 try:
@@ -216,7 +206,7 @@ class Kubernetes:
         silence: float,
         body: bytes,
     ) -> httpx2.Request:
-        headers = {"accept": "application/json", "user-agent": "fedgate"}
+        headers = {"accept": "application/json", "accept-encoding": "gzip", "user-agent": "fedgate"}
         if login.token:
             headers["authorization"] = f"Bearer {login.token}"
         if body:
@@ -232,25 +222,16 @@ class Kubernetes:
             extensions={"sni_hostname": name} if name else None,
         )
 
-    @asynccontextmanager
-    async def _connections(self, login: Login) -> AsyncIterator[httpx2.AsyncClient]:
-        current = self._current
-        if current is None or current.key != (login.tls, login.proxy):
-            retired, current = current, _Connections(login)
-            self._current = current
-            if retired is not None and not retired.users:
-                await retired.client.aclose()
-        self._server = login.server
-        current.users += 1
-        try:
-            yield current.client
-        finally:
-            current.users -= 1
-            if not current.users and current is not self._current:
-                await current.client.aclose()
-
     def __repr__(self) -> str:
         return f"<Kubernetes {self._server or 'not connected'}>"
+
+
+def _client(login: Login) -> httpx2.AsyncClient:
+    transport = httpx2.AsyncHTTPTransport(
+        verify=login.tls.context, proxy=login.proxy or None, limits=_CONNECTIONS, socket_options=_KEEPALIVE, trust_env=False
+    )
+    # trust_env off: a .netrc or proxy variable of the machine must not change where the token goes
+    return httpx2.AsyncClient(transport=transport, trust_env=False, follow_redirects=False)
 
 
 class _Lines:
@@ -276,12 +257,12 @@ class _Lines:
 def _event(line: bytes) -> Event:
     try:
         event = msgspec.json.decode(line, type=Event)
+        status = msgspec.json.decode(event.object, type=Status) if event.type == "ERROR" else None
     except msgspec.MsgspecError:
         raise KubernetesError(
             0, "NoEvent", "the server sent something in a watch that is no event; is it a Kubernetes API?"
         ) from None
-    if event.type == "ERROR":
-        status = msgspec.json.decode(event.object, type=Status)
+    if status is not None:
         raise KubernetesError(status.code, status.reason, f"the watch ended: {status.message or status.reason}")
     return event
 
@@ -310,16 +291,41 @@ async def _whole(response: httpx2.Response) -> bytes:
 
 
 async def _feed(response: httpx2.Response, take: Callable[[bytes], None]) -> None:
-    """Give every piece of the body to `take`. What it raises is raised when the stream has ended: out of the midst of the loop it would
-    leave the stream's nested generators to the garbage collector, which cannot close them."""
+    """Give every piece of the body to `take`, unpacked. What it raises is raised when the stream has ended: out of the midst of the loop
+    it would leave the stream's nested generators to the garbage collector, which cannot close them."""
     failure: Exception | None = None
+    unpack = _unpacker(response)
     with trio.CancelScope() as scope:
-        async for chunk in response.aiter_bytes():
+        async for chunk in response.aiter_raw():
             if failure is None:
                 try:
-                    take(chunk)
+                    take(unpack(chunk))
+                except zlib.error:
+                    failure = _strange(response.url.path, "its body is no gzip")
+                    scope.cancel()
                 except Exception as error:
                     failure = error
                     scope.cancel()
     if failure is not None:
         raise failure
+
+
+def _unpacker(response: httpx2.Response) -> Callable[[bytes], bytes]:
+    """httpx2's own raises out of the midst of the stream, see `_feed`."""
+    kind = response.headers.get("content-encoding", "identity")
+    if kind == "gzip":
+        return zlib.decompressobj(wbits=zlib.MAX_WBITS | 16).decompress
+    if kind != "identity":
+        raise _strange(response.url.path, f"its body is packed with {kind[:40]}")
+    return lambda chunk: chunk
+
+
+def _decoded(path: str, body: bytes, kind: type[T]) -> T:
+    try:
+        return msgspec.json.decode(body, type=kind)
+    except msgspec.MsgspecError as error:  # says the path and the types, never the value
+        raise _strange(path, str(error)) from None
+
+
+def _strange(path: str, words: str) -> KubernetesError:
+    return KubernetesError(0, "NoAnswer", f"{path}: the answer is none of a Kubernetes API ({words}); check the server's address")

@@ -121,12 +121,20 @@ class Mirror(Generic[T]):
 
     def _read_item(self, raw: msgspec.Raw) -> tuple[str, T | None]:
         """An object that cannot be read is as it was; the others are not lost for it."""
-        key = msgspec.json.decode(raw, type=_Named).metadata.key
+        key = self._metadata(raw).key
         try:
             return key, self._decode(raw)
         except msgspec.ValidationError as error:  # says the path and the types, never the value
             _log.warning("kubernetes.object_unreadable", collection=self.path, object=key, error=str(error))
             return key, self.items.get(key)
+
+    def _metadata(self, raw: msgspec.Raw) -> ObjectMeta:
+        try:
+            return msgspec.json.decode(raw, type=_Named).metadata
+        except msgspec.MsgspecError as error:  # nobody knows which object it is, so what stands cannot be kept for it alone
+            raise KubernetesError(
+                0, "NoObject", f"{self.path}: what came is no Kubernetes object ({error}); check the server"
+            ) from None
 
     async def _follow(self, api: Kubernetes) -> None:
         """Watch, and watch again from where it ended."""
@@ -142,7 +150,7 @@ class Mirror(Generic[T]):
                 await _pause(began)
 
     def _take(self, event: Event) -> None:
-        metadata = msgspec.json.decode(event.object, type=_Named).metadata
+        metadata = self._metadata(event.object)
         if metadata.resource_version:
             self._version = metadata.resource_version
         if event.type == "DELETED":

@@ -13,6 +13,7 @@ import random
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+import msgspec
 import structlog
 import trio
 
@@ -103,7 +104,11 @@ class ConsulDocuments:
         scope.cancel()
 
     async def _take(self, found: Sequence[Mapping[str, Any]]) -> None:
-        texts = {str(each["Key"]): (int(each["ModifyIndex"]), each.get("Value") or b"") for each in found[:MOST_KEYS]}
+        try:
+            pairs = msgspec.convert(found[:MOST_KEYS], list[_Pair])
+        except msgspec.ValidationError as error:
+            raise Refused(0, f"{self._prefix}: not what Consul's keys are ({error}); check the address") from None
+        texts = {pair.Key: (pair.ModifyIndex, pair.Value or b"") for pair in pairs}
         files = {key: said for key, said in texts.items() if not key.endswith("/")}  # Consul's own page makes folders so
         changed = {key: text for key, (index, text) in files.items() if key not in self._keys or self._keys[key].index != index}
         parsed = await trio.to_thread.run_sync(_parsed, changed) if changed else {}
@@ -128,6 +133,14 @@ class ConsulDocuments:
 
     def __repr__(self) -> str:
         return f"<ConsulDocuments {self._connection.address} {self._prefix} keys={len(self._keys)}>"
+
+
+class _Pair(msgspec.Struct):
+    """A key as Consul says it."""
+
+    Key: str
+    ModifyIndex: int
+    Value: bytes | None = None
 
 
 class _Key:

@@ -8,7 +8,7 @@ import pytest
 import trio
 from scripted_consul import LIST, Scripted, ScriptedConsul
 
-from discovery.clients import consul_session
+from discovery.clients import agent
 from discovery.clients.consul_session import ConsulConnection, Refused, Session, Unreachable
 
 
@@ -56,7 +56,14 @@ async def test_a_token_that_never_was_is_said_with_its_path(consul, tmp_path):
 
 @pytest.mark.parametrize(
     ("status", "words"),
-    [(403, "rights"), (429, "http_max_conns"), (500, "Consul's own log"), (503, "No cluster leader"), (400, "report")],
+    [
+        (403, "rights"),
+        (429, "http_max_conns"),
+        (500, "Consul's own log"),
+        (503, "No cluster leader"),
+        (400, "report"),
+        (307, "check the address"),
+    ],
 )
 async def test_a_refusal_says_what_was_asked_and_what_to_do(consul, tmp_path, status, words):
     (tmp_path / "token").write_text("top-secret")
@@ -90,9 +97,9 @@ async def test_nobody_there_a_closed_connection_and_silence_are_unreachable(cons
 
 
 async def test_an_answer_without_end_is_cut(consul, monkeypatch):
-    monkeypatch.setattr(consul_session, "MOST_BYTES", 1000)
+    monkeypatch.setattr(agent, "MOST_BYTES", 1000)
     consul.say(LIST, {"x" * 2000: []})
-    with pytest.raises(Refused, match="larger than"):
+    with pytest.raises(Unreachable, match="larger than"):
         await asked_of(consul, ConsulConnection(consul.address))
 
 

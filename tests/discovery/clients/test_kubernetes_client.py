@@ -1,5 +1,6 @@
 """The Kubernetes client against an API in memory: refusals in words, tokens that are renewed, certificates that are rotated, watches."""
 
+import gzip
 import ssl
 
 import httpx2
@@ -178,6 +179,70 @@ async def test_an_answer_without_end_is_cut(nursery, tmp_path, monkeypatch):
         with pytest.raises(KubernetesError, match="more than"):
             await client.page(SERVICES, {})
     nursery.cancel_scope.cancel()
+
+
+# ------------------------------------------------------------------------------------------------ answers that are no answers
+
+
+@pytest.fixture
+async def says(nursery, tmp_path):
+    """A server that answers every request so; its credentials."""
+
+    async def begin(body, *headers):
+        async def serve(stream):
+            async with stream:
+                await stream.receive_some()
+                lines = (b"HTTP/1.1 200 OK", b"content-length: %d" % len(body), b"connection: close", *headers)
+                await stream.send_all(b"\r\n".join(lines) + b"\r\n\r\n" + body)
+
+        listeners = await nursery.start(trio.serve_tcp, serve, 0)
+        return Credentials(kube_api.kubeconfig(tmp_path, f"http://127.0.0.1:{listeners[0].socket.getsockname()[1]}"))
+
+    yield begin
+    nursery.cancel_scope.cancel()
+
+
+PACKED = b"content-encoding: gzip"
+
+
+@pytest.mark.parametrize("headers", [(), (PACKED,)])
+@pytest.mark.parametrize("body", [b"<html>log in</html>", b"[1]", b'{"items": 5}', b'{"items": [{}', b""])
+async def test_what_is_no_answer_of_a_kubernetes_api_is_said(says, body, headers):
+    credentials = await says(gzip.compress(body) if headers else body, *headers)
+    async with Kubernetes(credentials) as client:
+        for asking in (client.page(SERVICES, {}), client.versions("a.example"), client.resources("/apis/a.example/v1")):
+            if body == b'{"items": 5}' and asking.__name__ != "page":
+                asking.close()  # a group without versions, a table without lines
+                continue
+            with pytest.raises(KubernetesError, match="none of a Kubernetes API") as caught:
+                await asking
+            assert caught.value.status == 0
+
+
+async def test_lists_may_come_packed(says):
+    async with Kubernetes(await says(gzip.compress(b'{"items": [{"a": 1}]}'), PACKED)) as client:
+        assert [bytes(each) for each in (await client.page(SERVICES, {})).items] == [b'{"a": 1}']
+
+
+@pytest.mark.parametrize("header", [PACKED, b"content-encoding: br"])
+async def test_what_cannot_be_unpacked_is_said(says, header):
+    async with Kubernetes(await says(b'{"items": []}', header)) as client:
+        with pytest.raises(KubernetesError, match="its body is"):
+            await client.page(SERVICES, {})
+
+
+async def test_what_unpacks_without_end_is_cut(says, monkeypatch):
+    monkeypatch.setattr(module, "_MOST_BYTES", 1000)
+    async with Kubernetes(await says(gzip.compress(b" " * 100_000), PACKED)) as client:
+        with pytest.raises(KubernetesError, match="more than"):
+            await client.page(SERVICES, {})
+
+
+@pytest.mark.parametrize("event", [b'{"type": "ERROR", "object": 5}', b'{"type": "ADDED"}', b"HTTP/1.1 400 Bad Request"])
+async def test_a_watch_of_something_else_is_said(says, event):
+    async with Kubernetes(await says(event + b"\n")) as client:
+        with pytest.raises(KubernetesError, match="is it a Kubernetes API"):
+            await client.watch(SERVICES, {}, "0", lambda event: None, begun=lambda: None)
 
 
 def test_lines_are_cut_wherever_the_pieces_end():

@@ -11,7 +11,7 @@ from kube_api import SERVICES, KubeApi
 
 from discovery.clients import kubernetes_mirror as module
 from discovery.clients.kubeconfig import Credentials
-from discovery.clients.kubernetes import Kubernetes, KubernetesError
+from discovery.clients.kubernetes import Event, Kubernetes, KubernetesError
 from discovery.clients.kubernetes_mirror import Mirror
 
 
@@ -114,6 +114,14 @@ async def test_a_list_that_outlives_its_version_is_read_in_one_piece(tmp_path):
         api.oldest = 0
         await it.wait(lambda: it.lists >= 1)
         assert len(it.mirror.items) == 3
+
+
+@pytest.mark.parametrize("said", [b"5", b"{}", b'{"metadata": {"name": 5}}'])
+def test_what_is_no_object_is_said(said):
+    mirror = Mirror(SERVICES, lambda raw: raw, lambda *change: None)
+    with pytest.raises(KubernetesError, match="is no Kubernetes object"):
+        mirror._take(Event("ADDED", msgspec.Raw(said)))
+    assert mirror.items == {}
 
 
 async def test_a_watch_that_ends_goes_on_from_its_last_version(tmp_path, monkeypatch):

@@ -10,7 +10,7 @@ import trio
 import trustme
 from nomad_server import ScriptedNomad
 
-from discovery.clients import nomad as module
+from discovery.clients import agent
 from discovery.clients.nomad import NomadClient, NomadOptions, NomadRefused, NomadUnreachable, part
 
 ANY = msgspec.json.Decoder()
@@ -69,7 +69,7 @@ async def test_what_is_no_nomad_is_said(nursery):
 
 
 async def test_an_answer_without_end_is_cut(nursery, monkeypatch):
-    monkeypatch.setattr(module, "MOST_BYTES", 1000)
+    monkeypatch.setattr(agent, "MOST_BYTES", 1000)
     nomad = ScriptedNomad()
     nomad.nodes["n"] = {"ModifyIndex": 1, "Meta": {"a": "x" * 2000}}
     async with await start(nursery, nomad) as client:

@@ -155,3 +155,16 @@ async def test_an_empty_prefix_is_not_believed_after_consul_was_away(consul, nur
     await become(documents, lambda now: kinds(now) == ["B"] and not now.errors)
     consul.say(CONF, None, index=62)  # deleted while it was there
     await become(documents, lambda now: not kinds(now) and not now.errors)
+
+
+@pytest.mark.parametrize("said", [[{"Value": None}], [{"Key": "conf/a", "ModifyIndex": "x", "Value": None}], [{"Key": 5}]])
+async def test_keys_that_are_none_are_an_error_and_the_next_answer_is_read(consul, nursery, said):
+    consul.say(CONF, [pair("conf/a", b"kind: A\n", 2)])
+    documents = ConsulDocuments(ConsulConnection(consul.address), "conf")
+    await nursery.start(documents.run)
+    consul.say(CONF, said)
+    now = await become(documents, lambda now: now.errors)
+    assert kinds(now) == ["A"]
+    assert "not what Consul's keys are" in now.errors[0].message
+    consul.say(CONF, [pair("conf/a", b"kind: B\n", 9)])
+    await become(documents, lambda now: kinds(now) == ["B"] and not now.errors)

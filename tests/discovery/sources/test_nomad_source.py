@@ -124,7 +124,7 @@ async def test_a_lost_agent_raises_and_says_nothing(nursery):
 async def test_nobody_there_is_lost_with_words(nursery):
     source = NomadSource("nomad", HERE, NomadSourceOptions(NomadOptions("http://127.0.0.1:1")))
     with pytest.RaisesGroup(
-        pytest.RaisesExc(SourceLost, match="check that a Nomad agent answers"), allow_unwrapped=True, flatten_subgroups=True
+        pytest.RaisesExc(SourceLost, match="check that the Nomad agent runs"), allow_unwrapped=True, flatten_subgroups=True
     ):
         async with source.watch() as updates:
             async for update in updates:

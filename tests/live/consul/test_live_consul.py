@@ -13,7 +13,8 @@ from peers.consul import Consul
 from running import Fedgate, Workloads, listening, routes, running, server, service, to, wait_until
 from running_gateway import until
 
-from discovery.clients.consul import ConsulConnection, Unreachable
+from discovery.clients import consul_checks
+from discovery.clients.consul import ConsulClient, ConsulConnection, Unreachable
 from discovery.document import Documents
 from discovery.documents.consul import ConsulDocuments
 from discovery.feed import CatalogFeed
@@ -248,6 +249,18 @@ async def test_more_services_than_queries_are_followed_too(consul):
     for number in range(8):
         for ident in (1, 2):
             consul.deregister(f"many{number}-{ident}")
+
+
+async def test_its_list_of_checks_can_be_cut_between_any_two(consul):
+    for number in range(3):
+        consul.register(f"cut{number}", f"cut{number}-1", "127.0.0.1", 8000 + number)
+    async with ConsulClient(ConsulConnection(consul.url)) as client:
+        body = (await client._session.request("GET", "/v1/health/state/any", [])).body
+        checks = (await client.checks()).data
+    assert {f"cut{number}" for number in range(3)} <= {check.service_name for check in checks}
+    assert body.count(consul_checks._BETWEEN) == len(checks) - 1
+    for number in range(3):
+        consul.deregister(f"cut{number}-1")
 
 
 async def test_the_shard_stands_while_the_agent_is_killed_paused_and_comes_back(built, tmp_path, nursery):
