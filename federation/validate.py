@@ -8,7 +8,7 @@ from pathlib import Path
 
 import msgspec
 
-from discovery.document import DocumentError, Origin, parse
+from discovery.document import DocumentError, Origin, RawDocument, parse
 from federation.resources.read import Judged, judge_all
 from federation.resources.resources import Problem
 
@@ -65,18 +65,28 @@ def examine(paths: Iterable[str | Path]) -> Validation:
     return Validation(Report(all(entry.valid for entry in entries), tuple(entries)), tuple(lines))
 
 
-_Found = tuple[Entry, list[str]]
-
-
-def _judged(paths: Iterable[str | Path]) -> Iterator[_Found]:
+def documents_in(paths: Iterable[str | Path]) -> Iterator[RawDocument | DocumentError]:
+    """Every document of these files, and of the YAML and JSON files in these folders and below; what could not be read in its place.
+    Raises nothing."""
     given = [Path(path) for path in paths]
     for path in given:
         yield from _of_path(path)
     if not given:
-        yield _unread(DocumentError(Origin(""), "no path was given", "name a file or a folder"))
+        yield DocumentError(Origin(""), "no path was given", "name a file or a folder")
 
 
-def _of_path(path: Path) -> Iterator[_Found]:
+_Found = tuple[Entry, list[str]]
+
+
+def _judged(paths: Iterable[str | Path]) -> Iterator[_Found]:
+    for each in documents_in(paths):
+        if isinstance(each, DocumentError):
+            yield _unread(each)
+        else:
+            yield from map(_entry, judge_all((each,)))
+
+
+def _of_path(path: Path) -> Iterator[RawDocument | DocumentError]:
     if not path.is_dir():
         yield from _of_file(path)
         return
@@ -84,8 +94,7 @@ def _of_path(path: Path) -> Iterator[_Found]:
     for file in files:
         yield from _of_file(file)
     if not files:
-        origin = Origin(str(path))
-        yield _unread(DocumentError(origin, "the folder has no documents", f"put files there that end in {', '.join(SUFFIXES)}"))
+        yield DocumentError(Origin(str(path)), "the folder has no documents", f"put files there that end in {', '.join(SUFFIXES)}")
 
 
 def _hidden(file: Path, folder: Path) -> bool:
@@ -93,27 +102,27 @@ def _hidden(file: Path, folder: Path) -> bool:
     return any(part.startswith(".") for part in file.relative_to(folder).parts)
 
 
-def _of_file(file: Path) -> Iterator[_Found]:
+def _of_file(file: Path) -> Iterator[RawDocument | DocumentError]:
     origin = Origin(str(file))
     try:
         if file.is_file() and file.stat().st_size > LARGEST_FILE:
-            yield _unread(DocumentError(origin, f"the file is larger than {LARGEST_FILE >> 20} MiB", "split it"))
+            yield DocumentError(origin, f"the file is larger than {LARGEST_FILE >> 20} MiB", "split it")
             return
         text = file.read_text(encoding="utf-8")
     except UnicodeDecodeError as fault:
-        yield _unread(DocumentError(origin, f"the file is not UTF-8 (byte {fault.start})", "save it as UTF-8"))
+        yield DocumentError(origin, f"the file is not UTF-8 (byte {fault.start})", "save it as UTF-8")
         return
     except OSError as fault:
-        yield _unread(DocumentError(origin, fault.strerror or str(fault), "check the path and its permissions"))
+        yield DocumentError(origin, fault.strerror or str(fault), "check the path and its permissions")
         return
     except ValueError:  # a NUL in the path
-        yield _unread(DocumentError(origin, "this is no path", "name a file or a folder"))
+        yield DocumentError(origin, "this is no path", "name a file or a folder")
         return
     documents, errors = parse(text, str(file))
-    found = [*map(_unread, errors), *map(_entry, judge_all(documents))]
-    yield from sorted(found, key=lambda one: one[0].line)
+    found: list[RawDocument | DocumentError] = [*errors, *documents]
+    yield from sorted(found, key=lambda each: each.origin.line)
     if not found:
-        yield _unread(DocumentError(origin, "the file has no documents", "write one, or leave the file out"))
+        yield DocumentError(origin, "the file has no documents", "write one, or leave the file out")
 
 
 def _unread(error: DocumentError) -> _Found:

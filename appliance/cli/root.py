@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import typer
 
-from appliance.cli import ca, demo, expand, get, leave, run, validate, version, workload
+from appliance.cli import analyze, ca, demo, expand, get, leave, run, validate, version, workload
 
 app = typer.Typer(
     name="fedgate",
@@ -18,6 +18,7 @@ app = typer.Typer(
 
 app.command()(run.run)
 app.command()(validate.validate)
+app.command()(analyze.analyze)
 app.command()(expand.expand)
 app.add_typer(get.app, name="get")
 app.add_typer(ca.app, name="ca")

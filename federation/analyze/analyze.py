@@ -32,9 +32,10 @@ RULES: tuple[Callable[[View], Iterator[Finding]], ...] = (
 )
 
 
-def analyze(inputs: Inputs) -> tuple[Finding, ...]:
-    """What all rules find, each finding once, by file and line. `inputs.services` is the merged catalog: what is not in it is not found.
-    Pure; raises nothing."""
+def analyze(inputs: Inputs, *, every_service: bool = True) -> tuple[Finding, ...]:
+    """What all rules find, each finding once, by file and line. `inputs.services` is the merged catalog: what is not in it is not found,
+    unless there may be services that it does not have. Pure; raises nothing."""
     view = View.of(inputs)
-    found = dict.fromkeys(finding for rule in RULES for finding in rule(view))
+    rules = RULES if every_service else [rule for rule in RULES if rule is not hosts_not_found]
+    found = dict.fromkeys(finding for rule in rules for finding in rule(view))
     return tuple(sorted(found, key=lambda finding: (finding.origin, finding.code, finding.message)))

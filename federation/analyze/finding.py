@@ -25,6 +25,7 @@ from federation.resources.virtual_service import Destination, TCPRoute, TLSRoute
 class Level(enum.Enum):
     ERROR = "error"  # something will not work
     WARNING = "warning"  # something works otherwise than its author may think
+    INFO = "info"  # something worth knowing
 
 
 class Finding(msgspec.Struct, frozen=True):
@@ -36,6 +37,7 @@ class Finding(msgspec.Struct, frozen=True):
     name: str
     message: str
     origin: Origin
+    namespace: str = ""
 
     def __str__(self) -> str:
         return f"{self.origin} {self.kind}/{self.name} {self.level.value} {self.code}: {self.message}"
@@ -86,4 +88,4 @@ def _destinations(spec: VirtualService) -> Iterator[tuple[str, Destination]]:
 
 
 def about(document: Document[Any], code: str, level: Level, message: str) -> Finding:
-    return Finding(code, level, document.kind, document.name, message, document.origin)
+    return Finding(code, level, document.kind, document.name, message, document.origin, document.namespace)

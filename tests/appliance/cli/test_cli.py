@@ -16,6 +16,7 @@ from appliance.cli.root import app
 COMMANDS = [
     ["run"],
     ["validate"],
+    ["analyze"],
     ["expand"],
     ["demo"],
     ["version"],
@@ -52,6 +53,26 @@ def test_a_path_that_does_not_exist_is_one_line():
     result = fedgate("run", "-c", "/does/not/exist.yaml")
     assert result.exit_code == 1
     assert result.stderr == "fedgate: /does/not/exist.yaml does not exist; -c takes a file or folder of YAML documents\n"
+
+
+def test_analyze_says_by_its_status_whether_something_was_found(tmp_path):
+    kind = "apiVersion: networking.istio.io/v1\nkind: DestinationRule\nmetadata: {name: a}\n"
+    rule = kind + "spec: {host: h, trafficPolicy: {outlierDetection: {%s}}}\n"
+    file = tmp_path / "rule.yaml"
+    file.write_text(rule % "interval: 5s")
+    assert (fedgate("analyze", file).exit_code, fedgate("analyze", file).stdout) == (0, "No issues found.\n")
+    file.write_text(rule % "consecutiveErrors: 5")
+    warned = fedgate("analyze", tmp_path)
+    assert warned.exit_code == 0
+    assert warned.stdout.startswith(f"Warning [IST0133] (DestinationRule a {file}:4) spec.trafficPolicy.")
+    assert fedgate("analyze", file, "--failure-threshold", "warning").exit_code == 79
+    quiet = fedgate("analyze", file, "--output-threshold", "Error", "--failure-threshold", "Warning")
+    assert (quiet.exit_code, quiet.stdout) == (79, "No issues of level Error found.\n")
+    file.write_text(rule % "intervall: 5s")
+    (found,) = json.loads(fedgate("analyze", file, "-o", "json").stdout)
+    assert (found["code"], found["level"], found["origin"]) == ("IST0106", "Error", "DestinationRule a")
+    assert found["reference"] == f"{file}:4"
+    assert fedgate("analyze", file).exit_code == 79
 
 
 def test_columns_are_as_wide_as_they_must_be():
