@@ -47,7 +47,6 @@ from gateway.verdicts import Verdicts
 log = structlog.get_logger("gateway.engine")
 
 _SLICE = 0.005  # seconds of compiling before traffic has its turn (DATAPLANE: no turn over 5 ms)
-_IDLE_IN_DRAIN = 1.0  # seconds a kept connection may go on idling once the worker drains: who has more to say says it by then
 _DRAIN_LOOK = 0.05
 # Requests free what they allocate by reference counting; cycles are few (a connection's, broken by hand). A young collection every
 # 50,000 net allocations instead of 700 keeps the collector's pauses off the p99; DATAPLANE "what to watch".
@@ -259,16 +258,15 @@ class NativeEngine:
         began = reactor.clock()
         with trio.move_on_at(deadline):
             while self._listeners.connections:
-                self._close_idle(began)
+                self._leave(began)
                 await trio.sleep(_DRAIN_LOOK)
         for strand in list(reactor.strands):
             strand.cancel()
 
-    def _close_idle(self, began: float) -> None:
+    def _leave(self, since: float) -> None:
         now = self.reactor.clock()
-        for exchange in list(self.runtime.connections):
-            if not exchange.busy and not exchange.unread and now - max(began, exchange.began) >= _IDLE_IN_DRAIN:
-                exchange.strand.cancel()
+        for connection in list(self.runtime.connections):
+            connection.leave(since, now)
         self.nameserver.close_idle()
         if not self.runtime.connections:
             for strand in list(self.runtime.checks):

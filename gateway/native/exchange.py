@@ -188,17 +188,12 @@ class Exchange:
         """The answer had begun and will not be completed: make the client see that."""
         raise AssertionError
 
-    def record_refusal(self, error: GatewayError) -> None:
+    def record_refusal(self, error: GatewayError, head: RequestHead = NO_HEAD) -> None:
         """Something that is not a request came and is answered with `error`: a line in the log, like Envoy's."""
-        self._begin(NO_HEAD)
+        self._begin(head)
         self.unusual = True
         self.status, self.flag, self.detail = error.status, error.flag.encode(), error.detail.encode()
         self._end()
-
-    @property
-    def unread(self) -> bool:
-        """Whether the client has sent something of a next request."""
-        return False
 
     @property
     def backend_name(self) -> bytes:

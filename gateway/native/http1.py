@@ -16,6 +16,8 @@ from gateway.native.stream import RECEIVE, Stream
 from gateway.native.tunnel import ByteStream
 from gateway.native.upload import STALL, last_chunk
 
+_IDLE_IN_DRAIN = 1.0  # seconds a kept connection may go on idling once the worker drains: who has more to say says it by then
+
 
 class Http1Exchange(Exchange):
     """See the module. on_early: the handler of what the client says while it waits for its answer."""
@@ -27,9 +29,10 @@ class Http1Exchange(Exchange):
         self.codec.secure = context.scheme == "https"
         self.on_early: Handler = self._early
 
-    @property
-    def unread(self) -> bool:
-        return bool(self.codec.buffer)
+    def leave(self, since: float, now: float) -> None:
+        """The worker drains, since then: called every now and then until the connection is closed. Between turns only."""
+        if not self.busy and not self.codec.buffer and now - max(since, self.began) >= _IDLE_IN_DRAIN:
+            self.strand.cancel()
 
     def close(self) -> None:
         """The connection is over: break the cycles, so that no collection is needed."""

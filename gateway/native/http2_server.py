@@ -4,10 +4,14 @@ Theory of operation. `serve` is the connection's strand: it waits for the end, o
 connection's read handler (`http2.Connection`): a head starts a strand that runs one Exchange. Exchanges are used again by later
 streams of their connection, oldest first, so that what they are made of is made once. A request whose body is here already is
 given to the exchange as one piece, as HTTP/1 does. Heads get the form that HTTP/1 needs (a length, or chunks), since they may go there.
+
+When the worker drains, a client is told first that no new streams are wanted, and only a round trip later which one was the last (RFC 9113
+section 6.8): what it sent before it heard of it is answered. After the last answer the connection is closed from here.
 """
 
 from __future__ import annotations
 
+import copy
 from collections import deque
 from typing import Any
 
@@ -15,9 +19,9 @@ from gateway.errors import DownstreamClosed, GatewayError, HeadersTooLarge
 from gateway.native.calls import CALL, judge, told
 from gateway.native.codec.events import END, RequestHead, ResponseHead
 from gateway.native.codec.http2 import Http2Codec
-from gateway.native.codec.http2_events import ConnectionFault, Reset, TooLarge
+from gateway.native.codec.http2_events import ConnectionFault, Pong, Reset, TooLarge
 from gateway.native.connection import ConnectionContext
-from gateway.native.exchange import Exchange
+from gateway.native.exchange import NO_HEAD, Exchange
 from gateway.native.heads import response_list
 from gateway.native.http2 import STALL, Connection
 from gateway.native.http2_stream import CANCEL, INTERNAL_ERROR, NO_ERROR, Http2Stream, Http2Tunnel
@@ -38,6 +42,20 @@ IDLE = 3600.0  # seconds without a request: Envoy's and Istio's HTTP idle timeou
 # could be made whose answers nobody takes (Envoy: max_outbound_frames).
 _MOST_QUEUED = 512
 _GOING = 10.0  # seconds between saying that no new streams are wanted and closing with those that stand, when the client idles
+# Seconds for the round trip after which GOAWAY names the last stream, of a client that answers no PING: a bad mobile line's. Envoy gives 5
+# (drain_timeout); but Kubernetes gives 30 for all of a drain, and requests go on meanwhile.
+_ROUND_TRIP = 1.0
+_LEAVING = b"fedgate."  # eight bytes, of the PING that tells when the round trip is over
+
+
+NO_HEAD2 = copy.copy(NO_HEAD)
+"""Of what is not a request, for the log."""
+NO_HEAD2.line = b"- - HTTP/2"
+NO_HEAD2.minor = 2
+
+
+class _Left(Exception):
+    """Nothing more comes on the connection, and the client knows."""
 
 
 class Http2Exchange(Exchange):
@@ -45,7 +63,7 @@ class Http2Exchange(Exchange):
 
     __slots__ = ("grpc_code",)
 
-    def __init__(self, stream: Http2Stream, context: ConnectionContext, runtime: Runtime) -> None:
+    def __init__(self, stream: Http2Stream | None, context: ConnectionContext, runtime: Runtime) -> None:
         super().__init__(None, stream, stream, context, runtime)  # type: ignore[arg-type]  # `use` gives the strand
 
     def use(self, strand: Strand, stream: Http2Stream, head: RequestHead) -> None:
@@ -131,35 +149,51 @@ class Http2Exchange(Exchange):
 
 
 class Http2Server(Connection):
-    """A client's connection. Looks like an exchange to the engine's drain: busy, codec, began, strand."""
+    """A client's connection. Looks like an exchange of HTTP/1 to the engine's drain (`leave`)."""
 
-    __slots__ = ("_begun", "_free", "_hurried", "began", "context", "runtime", "said_goaway", "strand", "why")
+    __slots__ = ("_announced", "_begun", "_free", "_hurried", "_last_said", "context", "runtime", "strand", "why")
 
     def __init__(self, strand: Strand, stream: Stream, context: ConnectionContext, runtime: Runtime) -> None:
         super().__init__(stream, Http2Codec(server=True), runtime.unflushed)
         self.strand = strand
         self.context = context
         self.runtime = runtime
-        self.began = self.reactor.now
         self.why: Exception | None = None
-        self.said_goaway = False
+        self._announced = 0.0  # when the client was told that no new streams are wanted
+        self._last_said = False  # it knows which one was the last
         self._hurried = False  # something has begun to come, while no request runs
         self._begun: list[tuple[Http2Stream, RequestHead]] = []
         self._free: deque[Http2Exchange] = deque()
 
-    @property
-    def busy(self) -> bool:
-        """Asked once a tick while the worker drains: the first time, the client is told that no new streams are wanted."""
-        if self.runtime.draining and not self.said_goaway:
-            self.said_goaway = True
-            self.codec.goaway()
+    def leave(self, since: float, now: float) -> None:
+        """As Http1Exchange.leave."""
+        if self.closed:
+            return
+        if not self._announced:
+            self._announced = now
+            self.codec.goaway(soon=True)
+            self.codec.ping(_LEAVING)
             self.flush()
-        return bool(self.streams)
+        elif not self._last_said and now - self._announced >= _ROUND_TRIP:
+            self._say_last()
 
-    @property
-    def unread(self) -> bool:
-        """As Exchange.unread."""
-        return False
+    def _say_last(self) -> None:
+        """The client has had its round trip: what comes from now on is not looked at, and it may ask elsewhere."""
+        self._last_said = True
+        self.codec.goaway()
+        self.flush()
+        self._end_if_done()
+
+    def _end_if_done(self) -> None:
+        """Close it once the last answer is written."""
+        if self._last_said and not self.streams and not self.closed:
+            self.flush()
+            if not self.draining and not self.closed:
+                self.lost(_Left())
+
+    def _drained(self) -> None:
+        super()._drained()
+        self._end_if_done()
 
     # ---------------------------------------------------------------------------------------------------------- events
 
@@ -169,7 +203,11 @@ class Http2Server(Connection):
             stream.over = head.end
             self._begun.append((stream, head))
         elif type(head) is TooLarge:
-            self._refuse(sid, HeadersTooLarge())
+            self._refuse(sid, HeadersTooLarge(head.detail))
+
+    def event(self, event: Any) -> None:
+        if type(event) is Pong and event.data == _LEAVING and self._announced and not self._last_said:
+            self.reactor.soon(self._say_last)
 
     def begin(self) -> None:
         if not self._begun:
@@ -224,6 +262,8 @@ class Http2Server(Connection):
         if not self.streams and not self.closed:
             self._hurried = self.codec.midway  # half a request has less time than there is between two
             self.strand.until(self.reactor.now + (_GOING if self.codec.closing else HEAD if self._hurried else IDLE))
+            if self._last_said:
+                self.reactor.soon(self._end_if_done)
 
     def lost(self, error: Exception) -> None:
         """Not from inside a strand of one of the streams."""
@@ -255,6 +295,10 @@ class Http2Server(Connection):
     def _refuse(self, sid: int, error: GatewayError) -> None:
         """A request that cannot be read: answered, nothing else."""
         self.runtime.observer.refuse(error.detail)
+        exchange = self._free.popleft() if self._free else Http2Exchange(None, self.context, self.runtime)
+        exchange.strand, exchange.grpc = self.strand, False
+        exchange.record_refusal(error, NO_HEAD2)
+        self._free.append(exchange)
         self.codec.send_head(sid, error.status, [b"content-length: 0"], end=True)
         self.codec.reset(sid, NO_ERROR)
 
@@ -302,6 +346,7 @@ async def serve(strand: Strand, stream: Stream, context: ConnectionContext, runt
             await suspend()
         if isinstance(connection.why, ConnectionFault):
             runtime.observer.refuse(connection.why.detail)
+        if isinstance(connection.why, ConnectionFault | _Left):
             await stream.linger(strand)
     except DeadlineExceeded:
         connection.codec.goaway()

@@ -19,6 +19,7 @@ from gateway.table import Destination, Forwarding, RouteTable
 
 if TYPE_CHECKING:
     from gateway.native.exchange import Exchange
+    from gateway.native.http1 import Http1Exchange
     from gateway.native.http2_server import Http2Server
 
 Mirror = Callable[["Exchange", RequestHead, Forwarding, Destination], None]
@@ -70,7 +71,7 @@ class Runtime:
         self.random = random
         self.tables: Mapping[str, RouteTable] = {}
         self.inbounds: Mapping[str, Inbound] = {}
-        self.connections: set[Exchange | Http2Server] = set()
+        self.connections: set[Http1Exchange | Http2Server] = set()
         self.unflushed = Unflushed()  # of HTTP/2, flushed at the end of every turn
         self.checks: set[Strand] = set()  # connections to the readiness port
         self.overload = OverloadMonitor(reactor)

@@ -1,23 +1,27 @@
 """HTTP/2 from clients, end to end: many exchanges on a connection, whatever the endpoint speaks."""
 
+import contextlib
 import gc
+import socket
 
+import h2.settings
 import pytest
 import trio
 import trio.testing
-from h2_dialogue import DATA, GET, GOAWAY, HEADERS, frames_of, settings
-from h2_dialogue import head as request_head
+from h2_leaving import ANY, Leaving
 from h2_talk import PREFACE, Client, Http2Workload
 from native_engine import NAME, OK, Workload, backend, endpoint, forward, host, running
 
 from gateway.native.http2_server import Http2Exchange, Http2Server
 from gateway.native.http2_stream import Http2Stream
 from gateway.snapshot import (
+    AccessLog,
     DirectResponse,
     EndpointSet,
     HeaderOperations,
     Http2,
     MatchKind,
+    Node,
     RetryPolicy,
     Route,
     RouteMatch,
@@ -193,38 +197,152 @@ async def test_a_head_that_is_too_large_is_answered_431_and_the_connection_stand
         assert (await client.ask()).status == 200
 
 
+@pytest.mark.parametrize(
+    ("headers", "why"),
+    [
+        ([(f"x-{number}", "y" * 1000) for number in range(70)], b"http2.headers_too_large"),
+        ([(f"x-{number}", "y") for number in range(200)], b"http2.too_many_headers"),
+    ],
+)
+async def test_a_head_that_is_too_large_has_its_line_in_the_log(tmp_path, headers, why):
+    path = tmp_path / "log"
+    node = Node(name="gw", cluster="east", access_log=AccessLog(str(path)))
+    workload = Workload()
+    async with running(*parts(workload), workloads=[workload], node=node) as gateway, Client.to(gateway.port) as client:
+        assert (await client.ask(path="/a", headers=[("content-type", "application/grpc")])).status == 200
+        assert (await client.ask(headers=headers)).status == 431
+        assert (await client.ask(path="/b")).status == 200
+        refused = dict(gateway.engine.statistics().refused)
+    assert refused[why.decode()] == 1
+    lines = [line.partition(b"] ")[2] for line in path.read_bytes().splitlines()]
+    assert [line.split(b" ")[1] for line in lines] == [b"/a", b"-", b"/b"]
+    assert lines[1].startswith(b'"- - HTTP/2" 431 DPE %b - "-" 0 0 ' % why)
+
+
 async def test_what_breaks_the_protocol_is_told_and_closed():
     async with running(workloads=[Workload()]) as gateway:
         said = await gateway.ask(PREFACE + b"\x00\x00\x00\x04\x00\x00\x00\x00\x00" + b"\x00\x00\x05\x00\x00\x00\x00\x00\x00hello")
         assert b"\x00\x00\x08\x07\x00\x00\x00\x00\x00" in said[:200]  # GOAWAY
 
 
-async def test_drain_says_goaway_and_answers_what_runs():
-    release = trio.Event()
+@contextlib.asynccontextmanager
+async def draining(*workloads, **options):
+    """(gateway, a client of it with a request of its own running, a function that begins the drain)."""
+    async with (
+        running(workloads=workloads) as gateway,
+        Leaving.to(gateway.port, **options) as client,
+        trio.open_nursery() as nursery,
+    ):
+        yield gateway, client, lambda: nursery.start_soon(gateway.engine.drain, trio.current_time() + 10)
+        nursery.cancel_scope.cancel()
 
-    async def answer(stream, data):
-        await release.wait()
+
+class Held(Workload):
+    """Answers `/` when `release` is set, all else at once."""
+
+    def __init__(self):
+        super().__init__(self._answer_later)
+        self.release = trio.Event()
+
+    async def _answer_later(self, stream, data):
+        if data.startswith(b"GET / "):
+            await self.release.wait()
         await stream.send_all(OK)
-        return False
+        return True
 
-    workload = Workload(answer)
+    async def asked(self, count):
+        while len(self.requests) < count:
+            await trio.testing.wait_all_tasks_blocked(0.005)
+
+
+async def none_left(gateway):
+    while gateway.engine.statistics().downstream_connections:
+        await trio.testing.wait_all_tasks_blocked(0.005)
+
+
+async def test_a_drain_names_the_last_stream_only_after_a_round_trip():
+    workload = Held()
+    async with draining(workload, answers_pings=False) as (gateway, client, drain):
+        await client.start()
+        await workload.asked(1)
+        drain()
+        await client.told(1)
+        assert client.last_streams == [ANY]
+        crossed = await client.start(path="/crossed")  # as if it had been on its way
+        await crossed.ended.wait()
+        assert crossed.status == 200
+        await client.pong()
+        await client.told(2)
+        assert client.last_streams == [ANY, crossed.sid]
+        late = await client.start(path="/late")
+        workload.release.set()
+        await client.closed.wait()
+        assert client.left
+        assert client.lost() == []
+        assert client.refused() == [late]
+        assert not late.whole
+        assert not any(b"/late" in each for each in workload.requests)
+        await client.stream.aclose()
+        await none_left(gateway)
+
+
+@pytest.mark.slow
+async def test_a_client_that_answers_no_ping_is_told_the_last_stream_all_the_same():
+    workload = Held()
+    async with draining(workload, answers_pings=False) as (_, client, drain):
+        await client.start()
+        await workload.asked(1)
+        drain()
+        with trio.fail_after(3):
+            await client.told(2)
+        assert client.last_streams == [ANY, 1]
+        workload.release.set()
+        await client.closed.wait()
+        assert client.left
+        assert client.lost() == []
+
+
+async def test_a_client_that_idles_is_closed_after_its_round_trip():
+    async with draining(Workload()) as (gateway, client, drain):
+        assert (await client.ask()).status == 200
+        drain()
+        with trio.fail_after(0.9):  # before one over HTTP/1 would be
+            await client.closed.wait()
+        assert client.last_streams == [ANY, 1]
+        assert client.left
+        await client.stream.aclose()
+        await none_left(gateway)
+
+
+@pytest.mark.slow
+async def test_answers_that_nobody_has_read_yet_are_not_cut_off_by_a_drain():
+    size = 15_000
+    workload = Workload(b"HTTP/1.1 200 OK\r\ncontent-length: %d\r\n\r\n" % size + b"x" * size)
     async with running(workloads=[workload]) as gateway, trio.open_nursery() as nursery:
         stream = await gateway.connect()
-        await stream.send_all(PREFACE + settings() + request_head(1, GET))
-        while not workload.requests:
-            await trio.testing.wait_all_tasks_blocked(0.005)
+        stream.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 65536)
+        client = Leaving(stream)
+        client.connection.initiate_connection()
+        client.connection.update_settings({h2.settings.SettingCodes.INITIAL_WINDOW_SIZE: 2**30})
+        client.connection.increment_flow_control_window(2**30)
+        await client.flush()
+
+        def served():
+            return next(each for each in gateway.engine.runtime.connections if isinstance(each, Http2Server))
+
+        while not client.talks or not served().draining:  # until the sockets between are full
+            await client.start()
+            while len(workload.requests) < len(client.talks) or served().streams:
+                await trio.testing.wait_all_tasks_blocked(0.005)
+        assert not served().streams
         nursery.start_soon(gateway.engine.drain, trio.current_time() + 10)
-        said = b""
-        while GOAWAY not in {each[0] for each in frames_of(said)}:
-            said += await stream.receive_some()
-        assert HEADERS not in {each[0] for each in frames_of(said)}
-        release.set()
-        while more := await stream.receive_some():
-            said += more
-        assert [each[3] for each in frames_of(said) if each[0] == DATA] == [b"ok"]
+        await trio.sleep(1.3)  # longer than who idles may
+        nursery.start_soon(client._read)
+        await client.closed.wait()
+        assert client.left
+        assert client.lost() == []
+        assert {len(talk.body) for talk in client.talks.values()} == {size}
         await stream.aclose()
-        while gateway.engine.statistics().downstream_connections:
-            await trio.testing.wait_all_tasks_blocked(0.005)
         nursery.cancel_scope.cancel()
 
 
