@@ -59,7 +59,8 @@ async def following(tmp_path, *, expected=None):
     api, it = KubeApi(), Following()
     async with trio.open_nursery() as nursery:
         server = await nursery.start(api.serve)
-        async with Kubernetes(Credentials(kube_api.kubeconfig(tmp_path, server))) as client:
+        credentials = Credentials(kube_api.kubeconfig(tmp_path, server))
+        async with Kubernetes(credentials) as client, trio.open_nursery() as asking:  # it outlives who asks
 
             async def run():
                 if expected is None:
@@ -71,9 +72,10 @@ async def following(tmp_path, *, expected=None):
                     it._notify()
 
             it.ended = False
-            it.start = lambda: nursery.start_soon(run)
+            it.start = lambda: asking.start_soon(run)
             yield api, it
-            nursery.cancel_scope.cancel()
+            asking.cancel_scope.cancel()
+        nursery.cancel_scope.cancel()
 
 
 async def test_list_then_watch(tmp_path):

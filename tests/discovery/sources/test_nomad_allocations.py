@@ -53,12 +53,16 @@ async def world(nursery):
     for alloc in ("a1", "a2"):
         nomad.register("web", alloc, "10.0.0.1", 1000)
     port = await nursery.start(nomad.serve)
-    async with NomadClient(NomadOptions(f"http://127.0.0.1:{port}")) as client:
+    async with (
+        NomadClient(NomadOptions(f"http://127.0.0.1:{port}")) as client,
+        trio.open_nursery() as asking,
+    ):  # it outlives who asks
         made = World(nomad, client)
-        nursery.start_soon(made.asking.run)
+        asking.start_soon(made.asking.run)
         await nomad.wait_blocked("/v1/nodes")
         yield made
-        nursery.cancel_scope.cancel()
+        asking.cancel_scope.cancel()
+    nursery.cancel_scope.cancel()
 
 
 async def test_what_is_wanted_is_asked_once_and_then_known(world):
