@@ -6,7 +6,9 @@ for what was touched adds up while it is busy. Trio only, one event loop.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+import time
+from collections.abc import Callable, Mapping, Sequence
+from typing import TypeVar
 
 import trio
 
@@ -18,15 +20,21 @@ from discovery.watch import Watchable
 Through = Callable[[Service | None, Service | None], Service | None]
 """(what the shard has, what its source says now) → what is written; None = no such service. Asked for every service that differs."""
 
-# Names merged in one go: about 100 µs each where ten clusters have the same service, so a quarter of the 20 ms slice that control allows
-# itself between keepalives: the collector and a busy machine take their share of it too.
+T = TypeVar("T")
+
+# What is long is written a few names at a time, about 100 µs each where ten clusters have the same service, until a turn is over: a quarter
+# of the 20 ms that control allows itself between keepalives, since the collector and a busy machine take their share of it too; and at
+# most so many names, so that readers that skip catalogs have something to compile meanwhile.
+SLICE = 0.005
 PIECE = 50
+_FEW = 10  # a catalog of its own each time, 30 µs
 
 
 class CatalogFeed:
     """The one place where the catalog of a control process is replaced. `catalog` is for readers who need no names."""
 
-    def __init__(self, own: str) -> None:
+    def __init__(self, own: str, *, clock: Callable[[], float] = time.perf_counter) -> None:
+        self._clock = clock
         self.catalog = Watchable(Catalog(own))
         self._readers: list[CatalogReader] = []
         self._unfinished: set[ShardKey] = set()  # whose last Reset was not written to its end
@@ -55,39 +63,65 @@ class CatalogFeed:
         try:
             touched = await self._write_slowly(key, update, through)
         finally:
-            self._writing.discard(key)
-            if not self._writing:
-                finished, self._finished = self._finished, trio.Event()
-                finished.set()
+            self._written(key)
         self._unfinished.discard(key)
         return touched
 
     async def _write_slowly(self, key: ShardKey, update: Reset, through: Through | None) -> frozenset[str]:
-        services, known, touched = update.services, set[str](), frozenset[str]()
-        for start in range(0, max(1, len(services)), PIECE):
-            piece = services[start : start + PIECE]
-            known.update(service.hostname.lower() for service in piece)
-            touched |= self.write(key, self.catalog.value.differing_in(key, piece), through)
-            await trio.lowlevel.checkpoint()
+        known, touched = set[str](), set[str]()
+
+        def there(some: Sequence[Service]) -> None:
+            known.update(service.hostname.lower() for service in some)
+            touched.update(self.write(key, self.catalog.value.differing_in(key, some), through))
+
+        await self._in_turns(update.services, there)
         gone = [name for name in self.catalog.value.shards.get(key, ()) if name not in known]
-        for start in range(0, len(gone), PIECE):
-            touched |= self.write(key, dict.fromkeys(gone[start : start + PIECE]), through)
-            await trio.lowlevel.checkpoint()
-        return touched
+        if gone:
+            await self._in_turns(gone, lambda some: touched.update(self.write(key, dict.fromkeys(some), through)))
+        return frozenset(touched)
 
     async def change_slowly(self, key: ShardKey, make: Callable[[Service], Service | None]) -> None:
         """Put what `make` makes of it in place of every service of the shard, in pieces like `apply_slowly`. Cancelled, it leaves the
         pieces changed so far."""
-        names = list(self.catalog.value.shards.get(key, ()))
-        for start in range(0, len(names), PIECE):
+
+        def change(names: Sequence[str]) -> None:
             shard = self.catalog.value.shards.get(key, {})
-            there = {name: shard[name] for name in names[start : start + PIECE] if name in shard}
+            there = {name: shard[name] for name in names if name in shard}
             made = {name: make(service) for name, service in there.items()}
             self.write(key, {name: service for name, service in made.items() if service != there[name]})
-            await trio.lowlevel.checkpoint()
+
+        if names := list(self.catalog.value.shards.get(key, ())):
+            await self._in_turns(names, change)
+
+    async def drop_slowly(self, key: ShardKey) -> None:
+        """As `drop`, in pieces like `apply_slowly`. Cancelled, it leaves what is not yet gone, to be dropped again."""
+        self._writing.add(key)
+        try:
+            if names := list(self.catalog.value.shards.get(key, ())):
+                await self._in_turns(names, lambda some: self.write(key, dict.fromkeys(some)))
+            self.drop(key)
+        finally:
+            self._written(key)
+
+    async def _in_turns(self, items: Sequence[T], write: Callable[[Sequence[T]], object]) -> None:
+        """`write` them all, a few at a time; nothing is written once, too. Others have a turn whenever one is over."""
+        until, left = self._clock() + SLICE, PIECE
+        for start in range(0, max(1, len(items)), _FEW):
+            write(items[start : start + _FEW])
+            left -= _FEW
+            if not left or self._clock() >= until:
+                await trio.lowlevel.checkpoint()
+                until, left = self._clock() + SLICE, PIECE
+        await trio.lowlevel.checkpoint()
+
+    def _written(self, key: ShardKey) -> None:
+        self._writing.discard(key)
+        if not self._writing:
+            finished, self._finished = self._finished, trio.Event()
+            finished.set()
 
     async def wait_finished(self) -> None:
-        """Wait until no Reset is being written."""
+        """Wait until nothing long is being written."""
         while self._writing:
             await self._finished.wait()
 
@@ -96,7 +130,7 @@ class CatalogFeed:
         return key in self.catalog.value.shards and key not in self._unfinished
 
     def drop(self, key: ShardKey) -> frozenset[str]:
-        """Take a source's shard away. Never blocks."""
+        """Take a source's shard away, all at once: 10 µs a service and more. Never blocks."""
         return self._publish(self.catalog.value.drop(key))
 
     def reader(self) -> CatalogReader:

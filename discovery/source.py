@@ -211,8 +211,7 @@ class Follower:
         if self.key not in self._feed.catalog.value.shards:
             return
         if self._loss.action is OnLoss.EXPIRE:
-            await self._feed.change_slowly(self.key, lambda service: None)
-            self._feed.drop(self.key)
+            await self._feed.drop_slowly(self.key)
             word = "expired"
         else:
             await self._feed.change_slowly(self.key, degraded)

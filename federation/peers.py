@@ -134,7 +134,8 @@ class Peers:
             del self._links[name]
             self._gather()
             if name not in self._linked.value:
-                self._feed.drop(ShardKey(link.cluster, link.name))
+                with trio.CancelScope(shield=True):  # a second at most, of which each turn is a few milliseconds
+                    await self._feed.drop_slowly(ShardKey(link.cluster, link.name))
 
     def _gather(self) -> None:
         states = {address: state for link, _ in self._links.values() for address, state in link.addresses.value.items()}

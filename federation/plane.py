@@ -255,7 +255,7 @@ class Plane:
             if "documents" in stale:
                 await self._take_documents()
             if stale & {"documents", "setup"}:
-                self._take_setup()
+                await self._take_setup()
             if self.compiled is not None or ready or self._all_spoke():
                 await self._publish()
             self.fault = ""
@@ -279,7 +279,7 @@ class Plane:
                 reading = await sliced(self._reader.read(self._places.documents()))
         self.reading = reading
         self._node, problems = node_of(reading.resources, self._node)
-        self._want(self._node)
+        await self._want(self._node)
         found = await sliced(describing(reading.resources, self._node))
         self._described = (*problems, *found.problems)
         self._static.set(found.static)
@@ -287,7 +287,7 @@ class Plane:
         self._files.want(files_named(reading.resources))
         await self._settled(found.static)
 
-    def _want(self, node: Document[Node]) -> None:
+    async def _want(self, node: Document[Node]) -> None:
         """What the Node asks to be read and written."""
         folder = posixpath.dirname(node.origin.file)
         self._places.want([Place(written, folder, node.spec.cluster) for written in node.spec.resources])
@@ -298,9 +298,9 @@ class Plane:
         known = {STATIC, DNS, PEER, *(key.source for key in self._registries.keys)}
         for key in [key for key in self._recalled if key.source not in known]:
             self._recalled.discard(key)  # it was taken out of the Node while no process ran
-            self._feed.drop(key)
+            await self._feed.drop_slowly(key)
 
-    def _take_setup(self) -> None:
+    async def _take_setup(self) -> None:
         if self.reading is None:
             return
         resources, files = self.reading.resources, self._files.contents.value
@@ -314,7 +314,7 @@ class Plane:
         self._peers.agree(terms)
         for key in [key for key in self._recalled if key.source == PEER and key.cluster not in terms]:
             self._recalled.discard(key)  # its Peer document went while no process ran
-            self._feed.drop(key)
+            await self._feed.drop_slowly(key)
         if self._offering.agree(terms, export_terms(resources)):
             self._touched |= self.catalog.services.keys()
 

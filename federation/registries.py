@@ -124,7 +124,8 @@ class Registries:
             del self._followers[name]
             self._showing.pop(name, None)
             if name not in self._wanted.value:
-                self._feed.drop(follower.key)
+                with trio.CancelScope(shield=True):  # a second at most, of which each turn is a few milliseconds
+                    await self._feed.drop_slowly(follower.key)
 
     def _failed(self, name: str, error: Exception) -> None:
         _log.error("registry.failed", source=name, error=describe(error), action="it is begun anew; what it said before stands")

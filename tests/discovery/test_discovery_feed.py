@@ -1,9 +1,10 @@
 """The catalog feed: readers skip catalogs, never names."""
 
+import pytest
 import trio
 import trio.testing
 
-from discovery.feed import CatalogFeed
+from discovery.feed import PIECE, SLICE, CatalogFeed
 from discovery.model import Service, ShardKey
 from discovery.update import Remove, Reset, Upsert
 
@@ -109,3 +110,69 @@ async def test_what_is_written_goes_through_a_filter_that_sees_old_and_new():
     assert await feed.apply_slowly(EAST, Reset((Service("a"),)), through) == frozenset()
     assert sorted(feed.catalog.value.services) == ["a", "b"]
     assert seen == [(None, "a"), (None, "b"), ("b", None)]
+
+
+class Slow:
+    """A clock by which every look takes `step` seconds."""
+
+    def __init__(self, step: float) -> None:
+        self.now, self._step = 0.0, step
+
+    def __call__(self) -> float:
+        self.now += self._step
+        return self.now
+
+
+class Turns(trio.abc.Instrument):
+    """How many services each turn of any task wrote or took away."""
+
+    def __init__(self, feed: CatalogFeed) -> None:
+        self._feed, self._before = feed, len(feed.catalog.value.services)
+        self.sizes: list[int] = []
+
+    def before_task_step(self, task):
+        self._before = len(self._feed.catalog.value.services)
+
+    def after_task_step(self, task):
+        self.sizes.append(abs(len(self._feed.catalog.value.services) - self._before))
+
+
+@pytest.mark.parametrize(("step", "most"), [(0.0, PIECE), (SLICE, 10), (SLICE * 0.6, 20)])
+async def test_a_turn_ends_when_its_time_is_over_or_many_names_are_written(step, most):
+    feed = CatalogFeed("east", clock=Slow(step))
+    services = tuple(Service(f"s{number}") for number in range(200))
+    largest = []
+    ways = (
+        lambda: feed.apply_slowly(EAST, Reset(services)),
+        lambda: feed.apply_slowly(EAST, Reset(())),
+        lambda: feed.apply_slowly(EAST, Reset(services)),
+        lambda: feed.change_slowly(EAST, lambda service: None),
+        lambda: feed.apply_slowly(EAST, Reset(services)),
+        lambda: feed.drop_slowly(EAST),
+    )
+    for way in ways:
+        turns = Turns(feed)
+        trio.lowlevel.add_instrument(turns)
+        await way()
+        trio.lowlevel.remove_instrument(turns)
+        largest.append(max(turns.sizes))
+    assert largest == [most] * len(ways)
+    assert EAST not in feed.catalog.value.shards
+
+
+async def test_a_shard_that_is_dropped_slowly_is_written_until_it_is_gone(autojump_clock):
+    feed = CatalogFeed("east")
+    feed.apply(EAST, Reset(tuple(Service(f"s{number}") for number in range(250))))
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(feed.drop_slowly, EAST)
+        await trio.lowlevel.checkpoint()
+        await trio.lowlevel.checkpoint()
+        assert EAST in feed.catalog.value.shards
+        await feed.wait_finished()
+        assert EAST not in feed.catalog.value.shards
+    await feed.drop_slowly(EAST)  # and nothing is dropped, too
+    with trio.CancelScope() as scope:
+        scope.cancel()
+        await feed.apply_slowly(EAST, Reset((Service("a"), Service("b"))))
+    with trio.fail_after(1):
+        await feed.wait_finished()
