@@ -339,7 +339,7 @@ class Exchange:
 
     def facts(self, lines: list[bytes], status: int) -> Facts:
         """For header values with operators, in these lines of the request (status 0) or the answer."""
-        return Facts(self, lines, status)
+        return Facts(self, self.head, lines, status)
 
     def client_address(self, head: RequestHead) -> str:
         """The client's, as far as the proxies before us may be believed (Node.trusted_proxies)."""

@@ -7,6 +7,7 @@ import os
 from collections.abc import Callable, Iterable
 from typing import TYPE_CHECKING
 
+from gateway.native.codec.events import RequestHead
 from gateway.native.connection import ClientCertificate
 from gateway.native.heads import request_lines
 from gateway.table import Operations
@@ -24,17 +25,17 @@ _NOTHING = Operations()
 class Facts:
     """Of one exchange, while `lines` are being changed: the request's on its way to the endpoint where status is 0, else the answer's.
 
-    In an answer the request is the one that was sent on (`Exchange.asked`); where none was, what would have been, unchanged."""
+    head: the request's as it came. In an answer the request is the one that was sent on (`Exchange.asked`); where none was, what would
+    have been, unchanged."""
 
-    __slots__ = ("_lines", "_request", "_status", "_x")
+    __slots__ = ("_head", "_lines", "_request", "_status", "_x")
 
-    def __init__(self, x: Exchange, lines: list[bytes], status: int) -> None:
-        self._x, self._lines, self._status = x, lines, status
+    def __init__(self, x: Exchange, head: RequestHead, lines: list[bytes], status: int) -> None:
+        self._x, self._head, self._lines, self._status = x, head, lines, status
         self._request: list[bytes] | None = None if status else lines
 
     def requested(self, name: bytes) -> bytes | None:
-        x, sent = self._x, self._status > 0
-        head = x.head
+        x, head, sent = self._x, self._head, self._status > 0
         if name == b":method":
             return head.method
         if name == b":scheme":

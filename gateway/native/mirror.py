@@ -15,6 +15,7 @@ from typing import Any
 from gateway.errors import GatewayError
 from gateway.native.codec.events import RequestHead, ResponseHead
 from gateway.native.exchange import Exchange
+from gateway.native.facts import Facts
 from gateway.native.forward import Broken, forward
 from gateway.native.reactor import DeadlineExceeded, Handler, Reactor, Strand, suspend
 from gateway.native.upgrade import wants_tunnel
@@ -98,12 +99,13 @@ class Tee:
 class Shadow(Exchange):
     """A copy on its way."""
 
-    __slots__ = ()
+    __slots__ = ("_original",)
 
     def __init__(self, original: Exchange, tee: Tee | None) -> None:
         source = tee or Tee(original.runtime.reactor)
         super().__init__(original.strand, source, source, original.context, original.runtime)
         self.hops, self.grpc = original.hops, original.grpc
+        self._original = original.head
 
     async def serve(self, strand: Strand, head: RequestHead, action: Forwarding) -> None:
         """Forward it; whatever becomes of it is nobody's concern. Interrupted, the endpoint's connection is closed."""
@@ -115,6 +117,10 @@ class Shadow(Exchange):
             return
         finally:
             self._give_back()
+
+    def facts(self, lines: list[bytes], status: int) -> Facts:
+        """A copy's headers tell of the original."""
+        return Facts(self, self._original, lines, status)
 
     def watch(self) -> None:
         """Nobody leaves; and nobody uploads."""

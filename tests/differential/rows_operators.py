@@ -6,6 +6,7 @@ from differing import Row
 from recorder import Reply
 from rows_headers import TERSE, operating, request, response
 from rows_proxies import said
+from rows_resilience import SHADOW
 from running import to
 
 
@@ -94,6 +95,10 @@ SITES = {
                 "/recalls/", request(set={"x-a": "ours"}, add={"x-new": "new"}) | response(set={"x-said": "%REQ(x-a)%%REQ(x-new)%"})
             ),
             operating("/forgets/", request(remove=["x-a"]) | response(set={"x-said": "<%REQ(x-a)%>"})),
+            operating("/ends/", both(" %REQ(x-a)% %REQ(x-none)%")),
+            operating("/nothing/", both("%REQ(x-none)% ")),
+            operating("/to-two/", both("%REQ(x-a)% by %PROTOCOL%"), host="two-h.shop"),
+            operating("/copied/", request(set={"x-said": "%REQ(:authority)% %REQ(x-a)%"})) | {"mirror": {"host": "two.shop"}},
             operating("/mixed/", request(set={"x-said": "%REQ(x-a)%", "x-plain": "p"}, add={"x-said": "s", "x-b": "%REQ(x-b)%"})),
             operating("/levels/", request(set={"x-said": "%REQ(x-a)%"}), request(set={"x-a": "destination"})),
             {
@@ -170,6 +175,10 @@ ROWS = [
     row("an answer recalls what was set", "recalls"),
     row("an answer has forgotten what was removed", "forgets"),
     row("values with and without", "mixed"),
+    row("spaces at the ends", "ends"),
+    row("a space alone", "nothing"),
+    row("to a backend of HTTP/2", "to-two", replies=(Reply(headers=(("x-up", "upward"),)),)),
+    row("a copy", "copied", seen=2, differs=SHADOW),
     row("one destination's level and the route's", "levels"),
     row("several destinations' levels and the route's", "split"),
     row("a path that is rewritten", "rewritten"),
