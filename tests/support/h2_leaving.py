@@ -11,13 +11,14 @@ ANY = 2**31 - 1
 
 
 class Leaving(Client):
-    """last_streams: what each GOAWAY said. answers_pings: at once; else `pong` answers those that came. left: the server ended the
-    connection in order, with nothing cut off."""
+    """last_streams: what each GOAWAY said. whole: streams whose answer came to its end. answers_pings: at once; else `pong` answers those
+    that came. left: the server ended the connection in order, with nothing cut off."""
 
     def __init__(self, stream, *, answers_pings=True, **options):
         super().__init__(stream, **options)
         self.answers_pings = answers_pings
         self.last_streams = []
+        self.whole = set()
         self.left = False
         self._pings = []
         self._heard = b""
@@ -42,16 +43,11 @@ class Leaving(Client):
     def lost(self):
         """Talks that have no whole answer, though no GOAWAY gave them up."""
         last = min(self.last_streams, default=ANY)
-        return [talk for talk in self.talks.values() if talk.sid <= last and not talk.whole]
+        return [talk for talk in self.talks.values() if talk.sid <= last and talk.sid not in self.whole]
 
     def refused(self):
         """Talks that the last GOAWAY gave up."""
         return [talk for talk in self.talks.values() if talk.sid > min(self.last_streams, default=ANY)]
-
-    async def start(self, **request):
-        talk = await super().start(**request)
-        talk.whole = False
-        return talk
 
     async def _read(self):
         with contextlib.suppress(trio.BrokenResourceError, trio.ClosedResourceError):
@@ -71,7 +67,7 @@ class Leaving(Client):
     def _take(self, event):
         super()._take(event)
         if type(event).__name__ == "StreamEnded":
-            self.talks[event.stream_id].whole = True
+            self.whole.add(event.stream_id)
 
     def _kept(self, data):
         """All but the frames that are looked at here."""
