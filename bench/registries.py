@@ -10,6 +10,7 @@ import importlib
 import json
 import sys
 import urllib.request
+from abc import ABC, abstractmethod
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -69,63 +70,56 @@ def gateway_of(folder: Path, sources: list[dict[str, Any]]) -> Iterator[Any]:
         yield gateway
 
 
-class _Consul:
-    def __init__(self, agent: Any, workloads: Any) -> None:
-        self._agent, self._workloads = agent, workloads
-        self.source = {"consul": {"address": agent.url}}
+class _Agent(ABC):
+    """What Consul and Nomad have in common here: services come and go with their instances, and an instance is told by its port."""
+
+    def __init__(self, kind: str, agent: Any, workloads: Any) -> None:
+        self.source = {kind: {"address": agent.url}}
+        self._agent, self._address, self._ports = agent, workloads.address, workloads.ports
 
     def host(self, service: str) -> str:
         return f"{service}.default.svc.cluster.local"
 
-    def prepare(self, service: str) -> None:
+    def prepare(self, service: str) -> None:  # noqa: B027  (nothing is needed before its first instance)
         pass
 
+    def known(self, service: str) -> State:
+        return self.wait(service, (frozenset(), 0))
+
+    def wait(self, service: str, state: State) -> State:
+        ports, index = self._asked(service, state[1])
+        return frozenset(name for name in NAMES if self._ports[name] in ports), max(index, 1)
+
+    @abstractmethod
+    def _asked(self, service: str, index: int) -> tuple[set[int], int]:
+        """Its instances' ports, by a blocking query where there is an index."""
+
+
+class _Consul(_Agent):
     def add(self, service: str, workload: str) -> None:
-        self._agent.register(service, f"{service}-{workload}", self._workloads.address, self._workloads.ports[workload])
+        self._agent.register(service, f"{service}-{workload}", self._address, self._ports[workload])
 
     def remove(self, service: str, workload: str) -> None:
         self._agent.deregister(f"{service}-{workload}")
 
-    def known(self, service: str) -> State:
-        return self._read(*self._agent.watch(service))
-
-    def wait(self, service: str, state: State) -> State:
-        return self._read(*self._agent.watch(service, state[1]))
-
-    def _read(self, found: list[dict[str, Any]], index: int) -> State:
-        ports = {entry["Service"]["Port"] for entry in found}
-        return frozenset(name for name in NAMES if self._workloads.ports[name] in ports), max(index, 1)
+    def _asked(self, service: str, index: int) -> tuple[set[int], int]:
+        found, now = self._agent.watch(service, index)
+        return {entry["Service"]["Port"] for entry in found}, now
 
 
-class _Nomad:
+class _Nomad(_Agent):
     """Services come and go with jobs that run already: starting a program takes both cores of a small machine for 200 ms, which would be
     measured instead."""
 
-    def __init__(self, agent: Any, workloads: Any) -> None:
-        self._agent, self._workloads = agent, workloads
-        self.source = {"nomad": {"address": agent.url}}
-
-    def host(self, service: str) -> str:
-        return f"{service}.default.svc.cluster.local"
-
-    def prepare(self, service: str) -> None:
-        pass
-
     def add(self, service: str, workload: str) -> None:
-        self._agent.place(service, self._workloads.address, self._workloads.ports[workload])
+        self._agent.place(service, self._address, self._ports[workload])
 
     def remove(self, service: str, workload: str) -> None:
-        self._agent.displace(service, self._workloads.address, self._workloads.ports[workload])
+        self._agent.displace(service, self._address, self._ports[workload])
 
-    def known(self, service: str) -> State:
-        return self._read(*self._agent.registered(service))
-
-    def wait(self, service: str, state: State) -> State:
-        return self._read(*self._agent.registered(service, index=state[1]))
-
-    def _read(self, found: list[dict[str, Any]], index: int) -> State:
-        ports = {each["Port"] for each in found}
-        return frozenset(name for name in NAMES if self._workloads.ports[name] in ports), max(index, 1)
+    def _asked(self, service: str, index: int) -> tuple[set[int], int]:
+        found, now = self._agent.registered(service, index=index)
+        return {each["Port"] for each in found}, now
 
 
 class _Kubernetes:
@@ -178,18 +172,21 @@ class _Kubernetes:
 
 @contextmanager
 def _consul(folder: Path) -> Iterator[Registry]:
-    support = _launcher("running")
-    agent, workloads = _launcher("peers.consul").Consul(folder), support.Workloads(folder, *NAMES)
-    with support.running(workloads, agent):
-        yield _Consul(agent, workloads)
+    with _agent(_launcher("peers.consul").Consul(folder), folder) as running:
+        yield _Consul("consul", *running)
 
 
 @contextmanager
 def _nomad(folder: Path) -> Iterator[Registry]:
-    support = _launcher("running")
-    agent, workloads = _launcher("peers.nomad").Nomad(folder), support.Workloads(folder, *NAMES)
-    with support.running(workloads, agent):
-        yield _Nomad(agent, workloads)
+    with _agent(_launcher("peers.nomad").Nomad(folder), folder) as running:
+        yield _Nomad("nomad", *running)
+
+
+@contextmanager
+def _agent(agent: Any, folder: Path) -> Iterator[tuple[Any, Any]]:
+    workloads = _launcher("running").Workloads(folder, *NAMES)
+    with _launcher("running").running(workloads, agent):
+        yield agent, workloads
 
 
 @contextmanager

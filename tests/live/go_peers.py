@@ -12,20 +12,17 @@ from __future__ import annotations
 import fcntl
 import hashlib
 import json
-import os
 import shutil
 import subprocess
 import sys
 import tempfile
 from pathlib import Path
 
+from peer_cache import cache_folder
+
 HERE = Path(__file__).parent
 NO_GO = "" if shutil.which("go") else "no Go toolchain: `go` is not on PATH"
 """Why nothing can be built on this machine; empty if it can."""
-
-
-def _cache() -> Path:
-    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "fedgate-peers"
 
 
 def _go(folder: Path, *arguments: str) -> str:
@@ -49,8 +46,7 @@ def build(peer: str) -> Path:
     source = HERE / peer
     ldflags = " ".join(("-s -w", *([LDFLAGS[peer]] if peer in LDFLAGS else [])))
     stamp = hashlib.sha256(b"\0".join(((source / "go.mod").read_bytes(), (source / "go.sum").read_bytes(), ldflags.encode())))
-    cache = _cache()
-    cache.mkdir(parents=True, exist_ok=True)
+    cache = cache_folder()
     made = cache / stamp.hexdigest()[:32]
     with (cache / f"{made.name}.lock").open("w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)

@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import fcntl
 import hashlib
-import os
 import shutil
 import subprocess
 import sys
@@ -20,11 +19,9 @@ import venv
 from collections.abc import Callable
 from pathlib import Path
 
+from peer_cache import cache_folder
+
 HERE = Path(__file__).parent
-
-
-def _cache() -> Path:
-    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "fedgate-peers"
 
 
 def install(peer: str) -> Path:
@@ -43,8 +40,7 @@ def prepared(peer: str, key: str, prepare: Callable[[Path, Path], None]) -> Path
 
 def _once(name: str, make: Callable[[Path], None]) -> Path:
     """The folder of this name in the cache. Two that ask at once make it once; what was made halfway is not there."""
-    cache = _cache()
-    cache.mkdir(parents=True, exist_ok=True)
+    cache = cache_folder()
     made = cache / name
     with (cache / f"{name}.lock").open("w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)

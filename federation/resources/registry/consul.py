@@ -6,7 +6,8 @@ from collections.abc import Iterator
 
 from discovery.here import HOSTNAME
 from federation.resources.checks import duplicates, is_label, range_fault
-from federation.resources.message import Fault, Message
+from federation.resources.message import Fault
+from federation.resources.registry.agent import AgentConnection
 from federation.resources.registry.hostname import hostname_faults
 from federation.resources.scalars import Flag, Whole
 
@@ -14,25 +15,13 @@ ADDRESS = "http://127.0.0.1:8500"  # of the local agent: Consul's own default
 MAX_QUERIES = 96  # discovery.sources.consul.MOST_WATCHED: half of the connections that an agent takes from one address
 
 
-class ConsulConnection(Message):
-    """address: URL of an agent. token_file: read anew when it changes. ca_file, cert_file, key_file: TLS to the agent."""
+class ConsulConnection(AgentConnection):
+    """namespace, partition: Consul Enterprise's."""
 
     address: str = ADDRESS
     datacenter: str = ""
     namespace: str = ""
     partition: str = ""
-    token_file: str = ""
-    ca_file: str = ""
-    cert_file: str = ""
-    key_file: str = ""
-
-    def faults(self) -> Iterator[Fault]:
-        if not self.address.startswith(("http://", "https://", "unix://")):
-            yield Fault(("address",), f"`{self.address[:80]}` is no URL; write for example {ADDRESS}")
-        if bool(self.cert_file) != bool(self.key_file):
-            yield Fault((), "certFile and keyFile go together; write both or neither")
-        if not self.address.startswith("https://") and (self.ca_file or self.cert_file):
-            yield Fault(("address",), "caFile and certFile are for TLS; write https:// or leave them out")
 
 
 class ConsulSource(ConsulConnection):

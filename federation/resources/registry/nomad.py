@@ -6,7 +6,8 @@ from collections.abc import Iterator
 
 from discovery.here import HOSTNAME
 from federation.resources.checks import duplicates
-from federation.resources.message import Fault, Message
+from federation.resources.message import Fault
+from federation.resources.registry.agent import AgentConnection
 from federation.resources.registry.hostname import hostname_faults
 from federation.resources.scalars import Flag
 
@@ -14,18 +15,14 @@ ADDRESS = "http://127.0.0.1:4646"  # of the local agent: Nomad's own default
 MOST_NAMESPACES = 8  # each is waited for on a connection of its own, and an agent allows a client 100; for more there is `*`
 
 
-class NomadSource(Message):
+class NomadSource(AgentConnection):
     """namespace: one, or `*` for all that the token may read; namespaces: several, in its place. region "": the agent's own. tags: only
-    registrations with all of them. allow_stale: any server may answer, not the leader alone. Paths are read anew when they change."""
+    registrations with all of them. allow_stale: any server may answer, not the leader alone."""
 
     address: str = ADDRESS
     region: str = ""
     namespace: str = "*"
     namespaces: tuple[str, ...] = ()
-    token_file: str = ""
-    ca_file: str = ""
-    cert_file: str = ""
-    key_file: str = ""
     tags: tuple[str, ...] = ()
     hostname: str = HOSTNAME
     allow_stale: Flag = True
@@ -35,10 +32,7 @@ class NomadSource(Message):
         return self.namespaces or (self.namespace,)
 
     def faults(self) -> Iterator[Fault]:
-        if not self.address.startswith(("http://", "https://", "unix://")):
-            yield Fault(("address",), f"`{self.address[:80]}` is no URL; write for example {ADDRESS}")
-        if bool(self.cert_file) != bool(self.key_file):
-            yield Fault((), "certFile and keyFile go together; write both or neither")
+        yield from super().faults()
         if not self.namespace:
             yield Fault(("namespace",), "namespace is empty; write one, or `*` for all")
         if self.namespaces and self.namespace != "*":

@@ -22,7 +22,7 @@ def test_everything_has_a_default():
     ("text", "where", "words"),
     [
         ("address: nomad.service", ".address", "is no URL"),
-        ("keyFile: a", "", "go together"),
+        ("caFile: a", ".address", "write https://"),
         ("namespace: ''", ".namespace", "is empty"),
         ("namespace: a, namespaces: [b]", ".namespaces", "exclude each other"),
         ("namespaces: [a, '*']", ".namespaces[1]", "for all namespaces"),
