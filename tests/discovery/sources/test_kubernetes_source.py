@@ -203,8 +203,8 @@ async def test_a_label_selector_is_of_services_alone(nursery, tmp_path):
     nursery.cancel_scope.cancel()
 
 
-# v1beta1 is shown by this dialogue alone: a server has it from Kubernetes 1.17 to 1.24, and the real one of tests/live is newer. Its endpoints
-# have no `zone` but a `topology` of labels, of which `kubernetes.io/hostname` is the Node; `nodeName` came with 1.20.
+# v1beta1 is shown by this dialogue alone: servers have it from Kubernetes 1.17 to 1.24, and the real one of tests/live is newer. Its
+# endpoints have no `zone` but a `topology` of labels, of which `kubernetes.io/hostname` is the Node; `nodeName` came with 1.20.
 @pytest.mark.parametrize(
     ("said", "locality"),
     [
