@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import os
 import threading
+import time
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, TypeVar
@@ -32,6 +33,7 @@ _AT_ONCE = 4  # threads and connections to a cloud: its APIs are Python processe
 TIMEOUT = 20.0
 _DEADLINE = 60.0  # seconds for a whole listing: longer and what its first page said is too old
 _MOST_PAGES = 200  # of 1,000 entries each, as Nova and Neutron have it: far above what a project may own
+_MOST_BYTES, _PIECE = 64 << 20, 64 << 10  # of an answer, of a piece of it: 1,000 servers with all their metadata are some 5 MB
 _WORDS = 300  # of an API's error that are shown
 
 
@@ -99,7 +101,7 @@ class OpenStackClient:
         """One request; the answer's body. Raises CloudError. Cancelled, it may or may not have been done."""
 
         def work() -> bytes:
-            return self._ask(service, method, path, body=body)
+            return self._ask(service, method, path, ends=time.monotonic() + _DEADLINE, body=body)
 
         return await self._run(f"{method} {path}", work)
 
@@ -130,32 +132,48 @@ class OpenStackClient:
 
     def _pages(self, service: str, path: str, key: str, kind: type[T], query: Mapping[str, str]) -> list[T]:
         found: list[T] = []
+        ends = time.monotonic() + _DEADLINE
         for _ in range(_MOST_PAGES):
-            body = self._ask(service, "GET", path, query=query)
+            body = self._ask(service, "GET", path, ends=ends, query=query)
             try:
                 page = msgspec.json.decode(body)
                 found += msgspec.convert(page[key], list[kind], strict=False)  # type: ignore[valid-type]
-            except (msgspec.DecodeError, msgspec.ValidationError, KeyError, TypeError) as error:
+                marker = _next_page(page, key)
+            except (msgspec.DecodeError, msgspec.ValidationError, LookupError, TypeError, AttributeError, ValueError) as error:
                 raise CloudError(f"{self._access} answered {path} with what is no listing of {key}: {error}") from None
-            marker = _next_page(page, key)
             if not marker or not page[key]:
                 return found
             query = {**query, **marker}
         raise CloudError(f"{self._access} lists {path} without end: more than {_MOST_PAGES} pages; narrow the project")
 
-    def _ask(self, service: str, method: str, path: str, *, query: Mapping[str, str] | None = None, body: object = None) -> bytes:
+    def _ask(
+        self,
+        service: str,
+        method: str,
+        path: str,
+        *,
+        ends: float,
+        query: Mapping[str, str] | None = None,
+        body: object = None,
+    ) -> bytes:
+        """ends: when the whole answer must be there; nobody waits for this thread any longer, and others wait for its place."""
         connection = self._connect()
         what = f"{method} {path}"
         try:
             proxy = getattr(connection, service)
-            answer = proxy.request(path, method, params=query or None, json=body, skip_cache=True)
+            answer = proxy.request(path, method, params=query or None, json=body, skip_cache=True, stream=True)
+            content = _read(answer, ends)
+        except CloudError as error:
+            raise CloudError(f"cannot {what} at {self._access}: {error}") from None
         except Exception as error:  # as above
             raise self._refused(what, error) from None
         if answer.status_code >= 400:
             if answer.status_code in (401, 404):
                 self._forget(connection)  # credentials may be new; an API that was away when it was looked for has a wrong address
-            raise CloudError(_said(what, self._access, answer.status_code, answer.text), status=answer.status_code)
-        return bytes(answer.content)
+            raise CloudError(
+                _said(what, self._access, answer.status_code, content.decode("utf-8", "replace")), status=answer.status_code
+            )
+        return content
 
     def _refused(self, what: str, error: Exception) -> CloudError:
         """An exception of the SDK in our words. A token is kept whatever one API does: with Keystone away there would be no other."""
@@ -266,6 +284,20 @@ def _check_yaml(path: str) -> None:
         raise CloudError(f"{path} is no YAML: {error.problem or 'a mistake'} in line {line}") from None
     except yaml.YAMLError:
         raise CloudError(f"{path} is no YAML") from None
+
+
+def _read(answer: Any, ends: float) -> bytes:
+    """The whole body. Raises CloudError for one that is too large or too slow."""
+    parts, size = [], 0
+    with answer:
+        for part in answer.iter_content(_PIECE):
+            size += len(part)
+            parts.append(part)
+            if size > _MOST_BYTES:
+                raise CloudError(f"the answer is larger than {_MOST_BYTES >> 20} MiB; look at that API")
+            if time.monotonic() > ends:
+                raise CloudError(f"no whole answer in {_DEADLINE:.0f} s; look at that API")
+    return b"".join(parts)
 
 
 def _next_page(page: Mapping[str, Any], key: str) -> dict[str, str]:

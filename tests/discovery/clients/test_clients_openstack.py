@@ -3,11 +3,13 @@
 import logging
 import subprocess
 import sys
+from types import SimpleNamespace
 
 import pytest
 import trio
 from cloud import Cloud
 
+from discovery.clients import openstack as module
 from discovery.clients.cloud_reader import CloudReader
 from discovery.clients.openstack import CloudAccess, CloudError, OpenStackClient
 from discovery.octavia import LoadBalancer
@@ -96,7 +98,20 @@ async def test_files_that_are_not_there_are_named(tmp_path):
         await OpenStackClient(access).project()
 
 
-@pytest.mark.parametrize("answer", [[], {}, {"loadbalancers": {}}, {"loadbalancers": [{"name": "x"}]}, "text"])
+@pytest.mark.parametrize(
+    "answer",
+    [
+        [],
+        {},
+        {"loadbalancers": {}},
+        {"loadbalancers": [{"name": "x"}]},
+        "text",
+        {"loadbalancers": [{"id": "a"}], "loadbalancers_links": [5]},
+        {"loadbalancers": [{"id": "a"}], "links": "x"},
+        {"loadbalancers": [{"id": "a"}], "links": [{"rel": "next"}]},
+        {"loadbalancers": [{"id": "a"}], "links": {"next": "http://[x"}},
+    ],
+)
 async def test_an_answer_that_is_no_listing_is_a_fault_of_the_cloud(cloud, tmp_path, answer):
     cloud._list = lambda *_: answer
     with pytest.raises(CloudError, match="no listing of loadbalancers"):
@@ -113,6 +128,26 @@ async def test_a_listing_without_end_is_left(cloud, tmp_path):
         await OpenStackClient(write(cloud, tmp_path)).listing(
             "load_balancer", "/lbaas/loadbalancers", "loadbalancers", LoadBalancer
         )
+
+
+async def test_an_answer_that_is_too_large_or_too_slow_is_left_and_its_thread_ends(cloud, tmp_path, monkeypatch):
+    cloud.put("loadbalancers", id="a", name="x" * 5000)
+    client = OpenStackClient(write(cloud, tmp_path))
+
+    async def listed():
+        return await client.listing("load_balancer", "/lbaas/loadbalancers", "loadbalancers", LoadBalancer)
+
+    assert len(await listed()) == 1
+    monkeypatch.setattr(module, "_MOST_BYTES", 4000)
+    with pytest.raises(CloudError, match="cannot GET /lbaas/loadbalancers at cloud mine: the answer is larger"):
+        await listed()
+    monkeypatch.undo()
+    clock = iter(range(0, 10_000, 100))
+    monkeypatch.setattr(module, "time", SimpleNamespace(monotonic=lambda: next(clock)))
+    with pytest.raises(CloudError, match="no whole answer in 60 s"):
+        await listed()
+    assert "threads=0" in repr(client)
+    client.close()
 
 
 async def test_never_more_calls_at_once_than_its_limiter_allows(cloud, tmp_path):
