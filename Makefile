@@ -5,11 +5,13 @@ BIN := $(VENV)/bin
 STAMP := $(VENV)/installed
 PYTEST_WORKERS ?= 2
 
-.PHONY: help demo test live check format bench lock clean
+.PHONY: help demo test compiled test-compiled live check format bench lock clean
 
 help:
 	@echo "make demo    three clusters on this machine, a region taken away, a table of what happened"
 	@echo "make test    the tests"
+	@echo "make compiled       build/compiled: the same with its codecs translated to C (wants a C compiler); a wheel of it is in build/wheel"
+	@echo "make test-compiled  the codecs' and the engine's tests with that"
 	@echo "make live    the tests against real Consul, Kubernetes, Nomad and OpenStack, which are built and fetched the first time"
 	@echo "make check   format, lint, types, import contracts, all tests"
 	@echo "make bench   the benchmarks against Envoy, HAProxy and nginx (most of an hour; wants a quiet machine with 2 cores)"
@@ -28,6 +30,15 @@ demo: $(STAMP)
 test: $(STAMP)
 	$(BIN)/pytest --numprocesses $(PYTEST_WORKERS) --dist loadfile --ignore-glob='tests/live/*/*'
 
+compiled: $(STAMP)
+	rm -rf build/wheel build/compiled
+	HATCH_BUILD_HOOK_ENABLE_CUSTOM=true $(BIN)/python -m pip wheel --quiet --disable-pip-version-check --no-deps --no-build-isolation --wheel-dir build/wheel .
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --no-compile --target build/compiled build/wheel/*.whl
+	PYTHONPATH=$(CURDIR)/build/compiled $(BIN)/fedgate version | grep 'codecs compiled'
+
+test-compiled: compiled
+	PYTHONPATH=$(CURDIR)/build/compiled $(BIN)/pytest --numprocesses $(PYTEST_WORKERS) --dist loadfile tests/gateway/native tests/differential
+
 live: $(STAMP)
 	$(BIN)/python tests/live/prepare.py
 	$(BIN)/pytest --numprocesses $(PYTEST_WORKERS) --dist loadfile $(wildcard tests/live/*/)
@@ -38,6 +49,7 @@ check: $(STAMP)
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 	$(MAKE) test
+	@if command -v cc >/dev/null; then $(MAKE) test-compiled; else echo "compiled codecs: not tested, there is no C compiler (cc)"; fi
 	$(MAKE) live
 
 format: $(STAMP)

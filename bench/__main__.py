@@ -22,6 +22,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -107,6 +108,7 @@ def main() -> int:
     chosen = list(BENCHMARKS) if arguments.what == "all" else [arguments.what]
     results: dict[str, Result] = {}
     failed = False
+    console.print(subprocess.run([*tools.fedgate(), "version"], capture_output=True, text=True).stdout.strip(), highlight=False)
     for what in chosen:
         measure, table = BENCHMARKS[what]
         try:

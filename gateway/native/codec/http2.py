@@ -254,8 +254,8 @@ class Http2Codec(Control):
                 self._response(sid, stream, end, lines, notable, events)
         except Malformed as reason:
             self._malformed(sid, reason.reason, events)
-        except HeadTooLarge as reason:
-            self._stream_fault(sid, ErrorCode.ENHANCE_YOUR_CALM, reason.detail, events)
+        except HeadTooLarge as excess:
+            self._stream_fault(sid, ErrorCode.ENHANCE_YOUR_CALM, excess.detail, events)
 
     def _request(self, sid: int, end: int, block: bytes, defect: str, events: Events) -> None:
         """The head of a new stream."""
@@ -279,9 +279,9 @@ class Http2Codec(Control):
         except Malformed as reason:
             self._malformed(sid, reason.reason, events)
             return
-        except HeadTooLarge as reason:
+        except HeadTooLarge as excess:
             stream.deaf = True
-            events.append((sid, TooLarge(reason.detail)))
+            events.append((sid, TooLarge(excess.detail)))
         else:
             stream.left = head.length
             events.append((sid, head))
