@@ -4,7 +4,7 @@ Theory of operation. The hostname is `{service}.{namespace}.svc.{clusterDomain}`
 (one address in several slices has the ports of all), and from WorkloadEntries that its selector picks, as in Istio. A slice has no
 Pods' labels, so its own stand for its endpoints: a slice per version makes subsets. An endpoint that is not ready is there but
 unhealthy, one that terminates drains; that keeps "healthy of total" true. A Service of both families uses IPv4: the same Pod
-would count twice.
+would count twice. One of type ExternalName is another name: of a Service here, whose endpoints it has, else of a DNS name to resolve.
 """
 
 from __future__ import annotations
@@ -12,8 +12,11 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
-from discovery.model import HOSTNAME_LABEL, Endpoint, Health, Locality, Port, Protocol, Service
+import msgspec
+
+from discovery.model import HOSTNAME_LABEL, Endpoint, Health, Locality, Port, Protocol, Resolution, Service
 from discovery.reading import labelled_locality, port_protocol
+from discovery.resolving import DnsService, DnsTarget
 from federation.compile.workloads import Where, selects, workload_endpoint, workload_labels
 from federation.resources import kubernetes as kube
 from federation.resources.document import Document
@@ -25,7 +28,8 @@ _BOOKKEEPING = ("kubernetes.io/", "endpointslice.kubernetes.io/", "endpoints.kub
 
 
 def kubernetes_services(resources: Resources, where: Where, cluster_domain: str) -> Iterator[tuple[Document[Any], Service]]:
-    """Every Service document with what it describes, one by one. A Service without EndpointSlices simply has no endpoints."""
+    """Every Service document but the ExternalNames with what it describes, one by one. A Service without EndpointSlices simply has no
+    endpoints."""
     slices: dict[tuple[str, str], list[Document[kube.EndpointSlice]]] = {}
     for document in resources.endpoint_slices:
         owner = document.metadata.labels.get(SERVICE_NAME_LABEL, "")
@@ -34,10 +38,42 @@ def kubernetes_services(resources: Resources, where: Where, cluster_domain: str)
     for entry in resources.workload_entries:
         workloads.setdefault(entry.namespace, []).append(entry)
     for service in resources.services:
+        if service.spec.is_external_name:
+            continue
         own = slices.get((service.namespace, service.name), [])
         endpoints = _slice_endpoints(service.spec, own, where)
         endpoints += _selected_workloads(service, workloads.get(service.namespace, []), where)
         yield service, _service(service, endpoints, cluster_domain)
+
+
+def external_names(
+    resources: Resources, where: Where, cluster_domain: str, known: Mapping[str, Service]
+) -> Iterator[tuple[Document[Any], Service | DnsService]]:
+    """Every Service document of type ExternalName. known: the other Services by hostname. Of another ExternalName it is no other name:
+    that could go in circles."""
+    for document in resources.services:
+        if not document.spec.is_external_name:
+            continue
+        service = _service(document, [], cluster_domain)
+        name = document.spec.external_name.rstrip(".").lower()
+        target = known.get(name)
+        if target is not None:
+            ports = service.ports or target.ports
+            endpoints = tuple(_renamed(endpoint, ports, target) for endpoint in target.endpoints)
+            yield document, msgspec.structs.replace(service, ports=ports, endpoints=endpoints)
+            continue
+        pairs = tuple((port.name, port.target_port or port.port) for port in document.spec.ports)
+        listening = tuple((port, number) for port, number in pairs if isinstance(number, int))
+        made = Endpoint("", ports=listening, cluster=where.cluster, network=where.network, locality=where.locality)
+        outside = msgspec.structs.replace(service, resolution=Resolution.DNS, external=True)
+        yield document, DnsService(outside, (DnsTarget(name, endpoint=made),))
+
+
+def _renamed(endpoint: Endpoint, ports: Iterable[Port], target: Service) -> Endpoint:
+    """The endpoint under the other name's ports: a number is the same port."""
+    names = {port.number: port.name for port in target.ports}
+    pairs = [(port.name, endpoint.port(names.get(port.number, port.name))) for port in ports]
+    return msgspec.structs.replace(endpoint, ports=tuple((name, number) for name, number in pairs if number))
 
 
 def _service(document: Document[kube.Service], endpoints: list[Endpoint], cluster_domain: str) -> Service:

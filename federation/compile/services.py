@@ -13,7 +13,7 @@ import msgspec
 
 from discovery.model import Endpoint, Locality, Port, Resolution, Service
 from discovery.resolving import DnsService, DnsTarget
-from federation.compile.kubernetes import kubernetes_services
+from federation.compile.kubernetes import external_names, kubernetes_services
 from federation.compile.names import visible
 from federation.compile.status import Problem, Subject, left_out, warning
 from federation.compile.workloads import Where, oldest_first, selects, workload_endpoint, workload_labels
@@ -53,6 +53,12 @@ def describing(resources: Resources, node: Document[nodes.Node]) -> Generator[No
     for pair in kubernetes_services(resources, where, node.spec.cluster_domain):
         static.append(pair)
         yield
+    own = {service.hostname: service for _, service in static}
+    for document, each in external_names(resources, where, node.spec.cluster_domain, own):
+        if isinstance(each, DnsService):
+            dns.append((document, each))
+        else:
+            static.append((document, each))
     for document in oldest_first(resources.service_entries):
         if not visible(document.spec.export_to, document.namespace, node.namespace):
             text = f"exportTo does not name this gateway's namespace {node.namespace}; nothing here can reach these hosts"

@@ -15,7 +15,7 @@ from typing import Annotated
 
 from pydantic import BeforeValidator, Field, PlainValidator
 
-from federation.resources.checks import duplicates, fault, is_ip, port_fault
+from federation.resources.checks import duplicates, fault, host_fault, is_ip, port_fault, warning
 from federation.resources.message import Fault, Message
 from federation.resources.scalars import Flag, Whole, choice_reader
 from gateway.secret import Secret as SecretBytes
@@ -25,6 +25,7 @@ class ServiceType(enum.Enum):
     CLUSTER_IP = "ClusterIP"
     NODE_PORT = "NodePort"
     LOAD_BALANCER = "LoadBalancer"
+    EXTERNAL_NAME = "ExternalName"
 
 
 class TransportProtocol(enum.Enum):
@@ -42,7 +43,7 @@ class AddressType(enum.Enum):
     IPV6 = "IPv6"
 
 
-_Type = Annotated[ServiceType, BeforeValidator(choice_reader(ServiceType, later=("ExternalName",)))]
+_Type = Annotated[ServiceType, BeforeValidator(choice_reader(ServiceType))]
 _Transport = Annotated[TransportProtocol, BeforeValidator(choice_reader(TransportProtocol))]
 _AddressType = Annotated[AddressType, BeforeValidator(choice_reader(AddressType, later=("FQDN",)))]
 
@@ -71,7 +72,8 @@ class ServicePort(Message):
 
 
 class Service(Message):
-    """cluster_ip "None" = headless. selector: labels of Pods; fedgate reads EndpointSlices instead."""
+    """cluster_ip "None" = headless. selector: labels of Pods; fedgate reads EndpointSlices instead. external_name: what a Service of type
+    ExternalName is another name of."""
 
     passed_over = (
         "clusterIPs",
@@ -87,7 +89,7 @@ class Service(Message):
         "ipFamilyPolicy",
         "sessionAffinityConfig",
     )
-    later = ("externalName", "trafficDistribution")
+    later = ("trafficDistribution",)
 
     ports: tuple[ServicePort, ...] = ()
     selector: dict[str, str] = Field(default_factory=dict)
@@ -95,9 +97,15 @@ class Service(Message):
     type: _Type = ServiceType.CLUSTER_IP
     publish_not_ready_addresses: Flag = False
     session_affinity: str = "None"
+    external_name: str = ""
+
+    @property
+    def is_external_name(self) -> bool:
+        return self.type is ServiceType.EXTERNAL_NAME
 
     def faults(self) -> Iterator[Fault]:
-        if not self.ports and self.cluster_ip != "None":
+        yield from self._name_faults()
+        if not self.ports and self.cluster_ip != "None" and not self.is_external_name:
             yield Fault(("ports",), "a Service has at least one port, unless clusterIP is None; write it")
         for index, name in duplicates([port.name for port in self.ports]):
             message = (
@@ -109,7 +117,19 @@ class Service(Message):
         if self.cluster_ip not in ("", "None") and not is_ip(self.cluster_ip):
             yield Fault(("clusterIP",), "clusterIP is no IP; write one, None, or leave it out")
         if self.session_affinity not in ("", "None"):
-            yield Fault(("sessionAffinity",), "sessionAffinity is not supported yet; remove it")
+            text = "sessionAffinity is kube-proxy's and does nothing here (nor in Istio); write consistentHash: {useSourceIp: true} in a "
+            yield from warning(("sessionAffinity",), f"{text}DestinationRule")
+
+    def _name_faults(self) -> Iterator[Fault]:
+        if self.is_external_name:
+            if not self.ports:
+                yield from warning(("ports",), "without ports nothing can be sent to a name outside; write those that it serves")
+            if is_ip(self.external_name):
+                yield Fault(("externalName",), "externalName is an address; write a name, or an EndpointSlice")
+            else:
+                yield from fault(("externalName",), host_fault(self.external_name, wildcard=False))
+        elif self.external_name:
+            yield from warning(("externalName",), "externalName counts in a Service of type ExternalName only")
 
 
 class EndpointConditions(Message):

@@ -5,9 +5,11 @@ from __future__ import annotations
 import pytest
 from compiling import NODE, resources_of
 
-from discovery.model import Endpoint, Health, Locality, Protocol, Service
+from discovery.model import Endpoint, Health, Locality, Protocol, Resolution, Service
 from discovery.reading import port_protocol
+from discovery.resolving import DnsTarget
 from federation.compile.kubernetes import kubernetes_services
+from federation.compile.services import described
 from federation.compile.workloads import Where
 
 WHERE = Where("east", "east", Locality("r1", "z1"))
@@ -133,3 +135,54 @@ def test_a_selector_picks_workload_entries_too() -> None:
 
 def test_slices_of_others_are_not_taken() -> None:
     assert not made(part("{addresses: [10.0.0.1]}").replace("namespace: shop", "namespace: other")).endpoints
+
+
+ALIAS = """
+apiVersion: v1
+kind: Service
+metadata: {name: other, namespace: shop}
+spec: {type: ExternalName, externalName: %s%s}
+"""
+
+
+def aliased(name: str, *documents: str, ports: str = ""):
+    resources, _ = resources_of("\n---\n".join([NODE % "fedgate", SERVICE % "", ALIAS % (name, ports), *documents]))
+    found = described(resources, resources.nodes[0])
+    assert not found.problems
+    return found
+
+
+def test_an_external_name_is_resolved() -> None:
+    found = aliased(
+        "API.example.", ports=", ports: [{name: http, port: 80, targetPort: 8080}, {name: tcp, port: 81, targetPort: named}]"
+    )
+    (dns,) = found.dns
+    assert (dns.service.hostname, dns.service.resolution, dns.service.external) == (
+        "other.shop.svc.cluster.local",
+        Resolution.DNS,
+        True,
+    )
+    assert [(port.number, port.name) for port in dns.service.ports] == [(80, "http"), (81, "tcp")]
+    endpoint = Endpoint("", ports=(("http", 8080),), cluster="east", network="east", locality=dns.targets[0].endpoint.locality)
+    assert dns.targets == (DnsTarget("api.example", endpoint=endpoint),)
+    assert [service.hostname for service in found.static] == ["web.shop.svc.cluster.local"]
+
+
+def test_an_external_name_of_a_service_here_is_that_service() -> None:
+    found = aliased("web.shop.svc.cluster.local", part("{addresses: [10.0.0.1]}"))
+    other, web = found.static
+    assert other.hostname == "other.shop.svc.cluster.local"
+    assert (other.ports, other.endpoints, other.external) == (web.ports, web.endpoints, False)
+    assert not found.dns
+
+
+def test_an_external_name_has_its_own_names_for_the_ports_of_a_service_here() -> None:
+    ports = ", ports: [{name: http-mine, port: 80}, {name: none, port: 99}]"
+    other, _ = aliased("web.shop.svc.cluster.local", part("{addresses: [10.0.0.1]}"), ports=ports).static
+    assert [(port.number, port.name) for port in other.ports] == [(80, "http-mine"), (99, "none")]
+    assert other.endpoints[0].ports == (("http-mine", 8080),)
+
+
+def test_an_external_name_of_an_external_name_is_a_name_of_dns() -> None:
+    found = aliased("other.shop.svc.cluster.local")
+    assert [dns.targets[0].name for dns in found.dns] == ["other.shop.svc.cluster.local"]

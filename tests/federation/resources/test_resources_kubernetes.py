@@ -56,14 +56,34 @@ def test_a_headless_service_needs_no_ports():
         ("ports: [{port: 80, name: a}, {port: 80, name: b}]", "ports[1].port", "port 80 TCP is written twice"),
         ("ports: [{port: 80, protocol: HTTP}]", "ports[0].protocol", "one of TCP, UDP, SCTP"),
         ("ports: [{port: 80}]\nclusterIP: abc", "clusterIP", "no IP"),
-        ("ports: [{port: 80}]\nsessionAffinity: ClientIP", "sessionAffinity", "not supported yet"),
         ("ports: [{port: 80}]\ntrafficDistribution: PreferClose", "trafficDistribution", "not supported yet"),
-        ("ports: [{port: 80}]\ntype: ExternalName", "type", "`ExternalName` is not supported yet"),
+        ("ports: [{port: 80}]\ntype: ExternalName", "externalName", "the host is empty"),
+        ("ports: [{port: 80}]\ntype: ExternalName\nexternalName: 10.0.0.1", "externalName", "is an address"),
+        ("ports: [{port: 80}]\ntype: ExternalName\nexternalName: '*.a'", "externalName", "wildcard"),
         ("port: [{port: 80}]", "port", "did you mean `ports`"),
     ],
 )
 def test_mistakes_of_a_service(body, path, part):
     assert_one_error("Service", body, f"spec.{path}", part)
+
+
+@pytest.mark.parametrize(
+    ("body", "path", "part"),
+    [
+        ("ports: [{port: 80}]\nsessionAffinity: ClientIP", "sessionAffinity", "consistentHash: {useSourceIp: true}"),
+        ("ports: [{port: 80}]\nexternalName: a.example", "externalName", "of type ExternalName only"),
+        ("type: ExternalName\nexternalName: a.example.", "ports", "nothing can be sent to a name outside"),
+    ],
+)
+def test_what_does_nothing_in_a_service_is_said(body, path, part):
+    ((where, message),) = warnings("Service", body).items()
+    assert where == f"spec.{path}"
+    assert part in message
+
+
+def test_an_external_name_is_read():
+    said = spec("Service", "type: ExternalName\nexternalName: a.example\nports: [{port: 80}]")
+    assert (said.is_external_name, said.external_name) == (True, "a.example")
 
 
 SLICE = """
