@@ -39,6 +39,7 @@ from gateway.native.sockets import Handoff, Sockets
 from gateway.native.stream import Stream
 from gateway.native.tls import Contexts
 from gateway.native.upstream import TICK, Upstreams
+from gateway.native.withdrawn import Withdrawn
 from gateway.secret import Secrets
 from gateway.snapshot import Inbound, ListenerKind, Snapshot
 from gateway.table import Tables
@@ -89,6 +90,7 @@ class NativeEngine:
         self._listeners = Listeners(
             self.reactor, self._shared, serve=self._serve, handoff=handoff or _nobody, datagrams=self.nameserver.datagrams
         )
+        self._withdrawn = Withdrawn(self.runtime.relays, self._listeners.offers)
 
     # ---------------------------------------------------------------------------------------------------------- running
 
@@ -199,6 +201,7 @@ class NativeEngine:
         before, self._snapshot = self._snapshot, snapshot
         if names is None or any(_is_listeners(name, before, snapshot) for name in names):
             self._trouble = self._listen(snapshot)
+            await self._look_at_relays(snapshot)
         trouble = list(self._trouble)
         if snapshot.node is not None:
             self.runtime.trusted_proxies = snapshot.node.trusted_proxies
@@ -214,6 +217,15 @@ class NativeEngine:
         self._contexts.renew(self._secrets)
         return self._listeners.apply(snapshot, self._contexts)
 
+    async def _look_at_relays(self, snapshot: Snapshot) -> None:
+        """Give those that are not offered any more their time to end. In slices: there may be ten thousands."""
+        began = self.reactor.clock()
+        patience = (snapshot.node.drain_ms if snapshot.node is not None else 0) / 1000
+        for _ in self._withdrawn.look(began + patience):
+            if self.reactor.clock() - began > _SLICE:
+                await trio.lowlevel.checkpoint()
+                began = self.reactor.clock()
+
     # ------------------------------------------------------------------------------------------------------ time passes
 
     def _sync(self) -> None:
@@ -224,6 +236,7 @@ class NativeEngine:
         upstreams = self._upstreams
         upstreams.tick(self.reactor.now)
         self.nameserver.tick(self.reactor.now)
+        self._withdrawn.tick(self.reactor.now)
         for address in upstreams.take_suspects():
             for state in upstreams.states.values():
                 host = next((host for host in state.hosts.values() if host.key == address), None)

@@ -28,6 +28,7 @@ from gateway.native.greeting import admits
 from gateway.native.heads import Additions, forwarded_for
 from gateway.native.host import Host
 from gateway.native.http2_client import AnyUpstream
+from gateway.native.identity import trust_domain
 from gateway.native.paths import needs_normalising, normalised
 from gateway.native.reactor import DeadlineExceeded, Strand
 from gateway.native.runtime import Runtime
@@ -407,8 +408,3 @@ class Exchange:
 
     def __repr__(self) -> str:
         return f"<Exchange {self.context.peer} {self.head!r} {self.given!r}>"
-
-
-def trust_domain(identity: str) -> str:
-    """`TD` of `spiffe://TD/…`."""
-    return identity.removeprefix("spiffe://").partition("/")[0]

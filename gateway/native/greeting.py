@@ -21,13 +21,12 @@ from __future__ import annotations
 import ssl
 from collections.abc import Callable, Mapping
 
-import msgspec
-
+from gateway.native.chains import Chain, Names
 from gateway.native.codec.hello import Hello, NotTls, read_hello
 from gateway.native.codec.proxy_protocol import Address, NotProxy, Proxied, read_header
 from gateway.native.connection import ConnectionContext
 from gateway.native.destinations import Destinations, Group
-from gateway.native.identity import PeerRefused, Proof
+from gateway.native.identity import PeerRefused, Proof, trust_domain
 from gateway.native.reactor import NEVER, DeadlineExceeded, Strand
 from gateway.native.sockets import Handoff
 from gateway.native.stream import Stream, TlsStream
@@ -55,48 +54,6 @@ class Refused(Exception):
 
 class HandedOff(Exception):
     """The socket belongs to control now."""
-
-
-class Chain(msgspec.Struct, frozen=True):
-    """A filter chain with its TLS made ready; `server` None with `tls` written: it does not load, and nobody is served by it.
-    targets: where its connections are relayed; None = it carries HTTP, or finds its target by name."""
-
-    filters: FilterChain
-    server: ServerTls | None
-    targets: Targets | None = None
-
-
-class Names:
-    """Values by server name: exact, then the longest wildcard, then the one for all. The first of two for one name stays."""
-
-    def __init__(self) -> None:
-        self._exact: dict[str, Chain] = {}
-        self._suffixes: dict[str, Chain] = {}
-        self._rest: Chain | None = None
-
-    def add(self, names: tuple[str, ...], value: Chain) -> None:
-        for name in names or ("*",):
-            lower = name.lower()
-            if lower == "*":
-                self._rest = self._rest or value
-            elif lower.startswith("*."):
-                self._suffixes.setdefault(lower[2:], value)
-            else:
-                self._exact.setdefault(lower, value)
-
-    def find(self, name: str) -> Chain | None:
-        """`name` as a Hello says it; "" finds only the value for all."""
-        found = self._exact.get(name)
-        if found is not None:
-            return found
-        if self._suffixes:
-            rest = name.partition(".")[2]
-            while rest:
-                found = self._suffixes.get(rest)
-                if found is not None:
-                    return found
-                rest = rest.partition(".")[2]
-        return self._rest
 
 
 def admits(inbound: Inbound, identity: str, trust_domain: str) -> bool:
@@ -202,7 +159,7 @@ class Door:
             data, hello = await _read_hello(strand, stream, data)
             if self.east_west and hello.server_name and hello.server_name == self.listener.peering_name:
                 raise _hand_off(stream, data, handoff)
-            chain, inbound = self._choose(hello)
+            chain, inbound = self._choose(hello.server_name)
             targets = self._passing(chain, inbound, hello.server_name)
             if targets is not None:
                 strand.until(NEVER)
@@ -237,8 +194,8 @@ class Door:
         )
         return tls, context, b""
 
-    def _choose(self, hello: Hello) -> tuple[Chain, Inbound | None]:
-        name, inbound = hello.server_name, None
+    def _choose(self, name: str) -> tuple[Chain, Inbound | None]:
+        inbound = None
         if self.east_west:
             inbound = self._inbounds.get(name)
             if inbound is None:
@@ -279,6 +236,24 @@ class Door:
         if not host:
             return self.listener.address  # a unix socket's client has no name of its own
         return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
+
+    def offers(self, context: ConnectionContext, backend: str) -> bool:
+        """Whether a relayed connection like this one, were it new, might go to this backend. For a Door of its address (`at`)."""
+        if f"backend/{backend}" not in self._parts:
+            return False
+        if not self.tls:
+            return self._plain is not None and self._plain.targets is not None and backend in self._plain.targets.backends
+        if context.chain is not None and context.chain.tls is None and not context.chain.passthrough:
+            return False  # it came in clear text
+        try:
+            chain, inbound = self._choose(context.sni)
+            if inbound is not None:
+                known = inbound.passthrough or admits(inbound, context.identity, trust_domain(context.identity))
+                return inbound.backend == backend and known
+            targets = self._passing(chain, None, context.sni) or chain.targets
+        except Refused:
+            return False
+        return targets is not None and backend in targets.backends
 
     def at(self, local: str) -> Door | None:
         """Who serves connections that came to this IP; None: nobody does."""

@@ -226,3 +226,8 @@ def _policies(purpose: ObjectIdentifier) -> tuple[verification.ExtensionPolicy, 
 
 
 _POLICIES = {purpose: _policies(purpose) for purpose in (CLIENT_AUTH, SERVER_AUTH)}
+
+
+def trust_domain(identity: str) -> str:
+    """`TD` of `spiffe://TD/…`."""
+    return identity.removeprefix("spiffe://").partition("/")[0]

@@ -135,6 +135,13 @@ class Listeners:
         self._arrange()
         return tuple(fault for door in self._doors.values() for fault in door.faults)
 
+    def offers(self, context: ConnectionContext, local: str, backend: str) -> bool:
+        """Whether a relayed connection like this one, were it new and come to this IP, might go to this backend."""
+        door = self._doors.get(context.listener.key)
+        if door is not None and door.places is not None:
+            door = door.at(local) if local else None
+        return door is not None and door.offers(context, backend)
+
     def limit(self, most: int) -> None:
         """Hold at most so many connections from now on; 0 = `connection_limit()`, under 0 = as many as there are descriptors for."""
         self._most = connection_limit() if not most else most if most > 0 else _UNLIMITED

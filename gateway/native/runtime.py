@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from gateway.native.exchange import Exchange
     from gateway.native.http1 import Http1Exchange
     from gateway.native.http2_server import Http2Server
+    from gateway.native.tcp import Connection as Relay
 
 Mirror = Callable[["Exchange", RequestHead, Forwarding, Destination], None]
 """Sends copies of a request: native/mirror.py, which cannot be imported from here."""
@@ -51,6 +52,7 @@ class Runtime:
         "random",
         "reactor",
         "ready",
+        "relays",
         "resolver",
         "states",
         "tables",
@@ -73,6 +75,7 @@ class Runtime:
         self.inbounds: Mapping[str, Inbound] = {}
         self.connections: set[Http1Exchange | Http2Server] = set()
         self.unflushed = Unflushed()  # of HTTP/2, flushed at the end of every turn
+        self.relays: set[Relay] = set()  # connections that are relayed and not read
         self.checks: set[Strand] = set()  # connections to the readiness port
         self.overload = OverloadMonitor(reactor)
         self.trusted_proxies = 0

@@ -47,26 +47,31 @@ class Targets:
             return route.draw(random)
         return ""
 
+    @property
+    def backends(self) -> set[str]:
+        """All that connections may be taken to."""
+        return {backend for route in self._routes for backend in route.backends}
+
     def __repr__(self) -> str:
         return f"<Targets {self._only or self._routes}>"
 
 
 class _Ready:
-    __slots__ = ("_backends", "_bounds", "networks")
+    __slots__ = ("_bounds", "backends", "networks")
 
     def __init__(self, route: TcpRoute) -> None:
         self.networks: tuple[_Network, ...] = tuple(ipaddress.ip_network(text, strict=False) for text in route.destination_subnets)
-        self._backends = [split.backend for split in route.splits]
+        self.backends = [split.backend for split in route.splits]
         self._bounds = list(accumulate(max(0, split.weight) for split in route.splits))
 
     def draw(self, random: Callable[[], float]) -> str:
         total = self._bounds[-1] if self._bounds else 0
         if not total:
-            return self._backends[0] if len(self._backends) == 1 else ""
-        return self._backends[bisect_right(self._bounds, random() * total)]
+            return self.backends[0] if len(self.backends) == 1 else ""
+        return self.backends[bisect_right(self._bounds, random() * total)]
 
     def __repr__(self) -> str:
-        return f"<{self._backends} {self._bounds} {self.networks}>"
+        return f"<{self.backends} {self._bounds} {self.networks}>"
 
 
 def automatic(server_name: str) -> tuple[str, str]:

@@ -6,7 +6,8 @@ istio` there is one attempt, Envoy's max_connect_attempts. What the client sends
 
 For the balance a connection is one request that is answered when it is connected, and that is over when it ends. When there is nowhere
 to go the client is closed without a byte. Response flags as Envoy's: NR no route, NC no such backend, UH no endpoint in service, UO too many
-connections, UF,URX none took it, DC the client went away, UC the endpoint broke off, DT longer than max_connection_ms.
+connections, UF,URX none took it, DC the client went away, UC the endpoint broke off, DT longer than max_connection_ms. One that is not
+offered any more is ended after a while (`withdrawn`).
 """
 
 from __future__ import annotations
@@ -41,17 +42,25 @@ async def serve(strand: Strand, stream: Stream, context: ConnectionContext, runt
 
     Raises nothing of its own. Interrupted at any wait, the endpoint's connection is closed and the connection recorded."""
     connection = Connection(strand, stream, context, runtime)
+    runtime.relays.add(connection)
     try:
         opened = await connection.connect()
         if opened is not None:
             await connection.carry(opened, data)
     except _ClientGone:
         connection.flag = b"DC"
+    except _NotOffered:
+        connection.termination = b"no_longer_offered"
     except GeneratorExit:
         connection.flag = b"DC"
         raise
     finally:
+        runtime.relays.discard(connection)
         connection.end()
+
+
+class _NotOffered(Exception):
+    """Thrown into a connection that was to end because it is not offered any more (native/withdrawn)."""
 
 
 class _ClientGone(Exception):
@@ -244,6 +253,20 @@ class Connection:
             self._strand.throw(_ClientGone())
         else:
             self._stream.pause()
+
+    @property
+    def address(self) -> str:
+        """The IP that its socket has here, whatever a PROXY header said; "" for a unix socket's."""
+        try:
+            name = self._stream.sock.getsockname()
+        except OSError:
+            return ""
+        return name[0] if isinstance(name, tuple) else ""
+
+    def withdraw(self) -> None:
+        """End it, unless it has. Between two turns only."""
+        if self in self._runtime.relays:
+            self._strand.throw(_NotOffered())
 
     def evict(self, host: Host) -> None:
         """Waiter.evict."""

@@ -12,38 +12,13 @@ import certs
 import pytest
 
 from gateway.native import greeting
-from gateway.native.greeting import Door, Names, Refused, admits
+from gateway.native.greeting import Door, Refused, admits
 from gateway.native.reactor import Reactor, Strand
 from gateway.native.stream import Stream
 from gateway.native.tls import Contexts
 from gateway.snapshot import FilterChain, Inbound, Listener, ListenerKind, TcpRoute, TcpSplit
 
 INBOUND = Inbound("a", "inbound|80||a", ("west.example",), (certs.gateway_id("west.example"),))
-
-
-def chain(name: str) -> greeting.Chain:
-    return greeting.Chain(FilterChain(name, name), None)
-
-
-def test_names_by_exact_then_longest_wildcard_then_all() -> None:
-    names = Names()
-    for each in ("a.example", "*.example", "*.b.example"):
-        names.add((each,), chain(each))
-    assert names.find("other.test") is None
-    names.add((), chain("all"))
-    names.add(("A.EXAMPLE",), chain("second"))
-
-    def found(name: str) -> str:
-        value = names.find(name)
-        return value.filters.name if value else ""
-
-    assert found("a.example") == "a.example"
-    assert found("x.example") == "*.example"
-    assert found("x.y.example") == "*.example"
-    assert found("x.b.example") == "*.b.example"
-    assert found("b.example") == "*.example"
-    assert found("example") == "all"
-    assert found("") == "all"
 
 
 def test_identity_and_trust_domain_must_both_be_named() -> None:
