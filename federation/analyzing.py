@@ -7,13 +7,13 @@ document describes may be theirs, so that destinations are not judged by whether
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from datetime import datetime
 from pathlib import Path
 
 import msgspec
 
-from discovery.document import DocumentError, RawDocument
+from discovery.document import DocumentError, Origin, RawDocument
 from federation.analyze.analyze import analyze
 from federation.analyze.finding import Finding, Level
 from federation.compile.inputs import Inputs
@@ -56,9 +56,10 @@ def findings_in(paths: Iterable[Path], now: datetime) -> list[Finding]:
     found += [_of_problem(problem, SCHEMA_ERROR, Level.ERROR) for problem in resources.problems]
     # A kind that is passed over is no fault of its document.
     found += [_of_problem(note, SCHEMA_WARNING, Level.INFO if note.path == "kind" else Level.WARNING) for note in resources.notes]
+    raws = {raw.origin: raw for raw in documents}
     for node in resources.nodes or (_anyone(resources),):
-        found += _together(resources, node, now)
-    return sorted(dict.fromkeys(found), key=lambda each: (-_SEVERITY.index(each.level), each.origin, each.code, each.message))
+        found += [_placed(each, raws) for each in _together(resources, node, now)]
+    return sorted(dict.fromkeys(found), key=lambda each: (-_SEVERITY.index(each.level), each.origin, each.code, each.text))
 
 
 def at_least(level: Level, findings: Iterable[Finding]) -> list[Finding]:
@@ -71,7 +72,7 @@ def message(finding: Finding) -> Message:
     return Message(
         finding.code,
         finding.level.value.capitalize(),
-        finding.message,
+        finding.text,
         f"{finding.kind} {name}".strip(),
         str(finding.origin),
     )
@@ -102,6 +103,11 @@ def _anyone(resources: Resources) -> Document[Node]:
     return Document("Node", "fedgate.io/v1", metadata, Node(cluster="any"))
 
 
+def _placed(finding: Finding, raws: Mapping[Origin, RawDocument]) -> Finding:
+    """With the line of its path."""
+    raw = raws.get(finding.origin)
+    return finding if raw is None else msgspec.structs.replace(finding, origin=raw.at(finding.path))
+
+
 def _of_problem(problem: Problem, code: str, level: Level) -> Finding:
-    text = f"{problem.path}: {problem.message}" if problem.path else problem.message
-    return Finding(code, level, problem.kind, problem.name, text, problem.origin)
+    return Finding(code, level, problem.kind, problem.name, problem.message, problem.origin, path=problem.path)

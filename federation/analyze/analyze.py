@@ -38,4 +38,4 @@ def analyze(inputs: Inputs, *, every_service: bool = True) -> tuple[Finding, ...
     view = View.of(inputs)
     rules = RULES if every_service else [rule for rule in RULES if rule is not hosts_not_found]
     found = dict.fromkeys(finding for rule in rules for finding in rule(view))
-    return tuple(sorted(found, key=lambda finding: (finding.origin, finding.code, finding.message)))
+    return tuple(sorted(found, key=lambda finding: (finding.origin, finding.code, finding.path, finding.message)))

@@ -29,7 +29,8 @@ class Level(enum.Enum):
 
 
 class Finding(msgspec.Struct, frozen=True):
-    """code: Istio's (IST…) where the finding is theirs, else ours (FG…). message: what, why, what to do."""
+    """code: Istio's (IST…) where the finding is theirs, else ours (FG…). message: what, why, what to do. origin: of the document; path:
+    where in it, "" = all of it."""
 
     code: str
     level: Level
@@ -38,9 +39,14 @@ class Finding(msgspec.Struct, frozen=True):
     message: str
     origin: Origin
     namespace: str = ""
+    path: str = ""
 
     def __str__(self) -> str:
-        return f"{self.origin} {self.kind}/{self.name} {self.level.value} {self.code}: {self.message}"
+        return f"{self.origin} {self.kind}/{self.name} {self.level.value} {self.code}: {self.text}"
+
+    @property
+    def text(self) -> str:
+        return f"{self.path}: {self.message}" if self.path else self.message
 
 
 @dataclass(frozen=True)
@@ -87,5 +93,5 @@ def _destinations(spec: VirtualService) -> Iterator[tuple[str, Destination]]:
                 yield f"spec.{field}[{index}].route[{place}].destination", each.destination
 
 
-def about(document: Document[Any], code: str, level: Level, message: str) -> Finding:
-    return Finding(code, level, document.kind, document.name, message, document.origin, document.namespace)
+def about(document: Document[Any], code: str, level: Level, message: str, path: str = "") -> Finding:
+    return Finding(code, level, document.kind, document.name, message, document.origin, document.namespace, path)

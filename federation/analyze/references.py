@@ -27,7 +27,7 @@ def gateways_not_found(view: View) -> Iterator[Finding]:
             full = name if "/" in name else f"{document.namespace}/{name}"
             if name != MESH and full not in known:
                 message = f"there is no Gateway {full}; write it, or name one as namespace/name"
-                yield about(document, NOT_FOUND, Level.ERROR, message)
+                yield about(document, NOT_FOUND, Level.ERROR, message, "spec.gateways" if name in spec.gateways else "spec")
 
 
 def delegates_not_found(view: View) -> Iterator[Finding]:
@@ -45,8 +45,8 @@ def hosts_not_found(view: View) -> Iterator[Finding]:
     imports = [pattern.lower() for peer in view.inputs.resources.peers for pattern in peer.spec.imports]
     for document, path, _, host in view.destinations():
         if view.service(host) is None and not any(covers(pattern, host) for pattern in imports):
-            message = f"{path}.host: nobody knows a service {host}; write a ServiceEntry or Service, or mend the name"
-            yield about(document, NOT_FOUND, Level.ERROR, message)
+            message = f"nobody knows a service {host}; write a ServiceEntry or Service, or mend the name"
+            yield about(document, NOT_FOUND, Level.ERROR, message, f"{path}.host")
 
 
 def subsets_not_found(view: View) -> Iterator[Finding]:
@@ -59,8 +59,8 @@ def subsets_not_found(view: View) -> Iterator[Finding]:
         rule = view.scope.rule(host, namespace)
         if rule is None or destination.subset not in rule.subsets:
             known = f"it has {', '.join(rule.subsets)}" if rule and rule.subsets else "there is none for this host"
-            message = f"{path}.subset: no DestinationRule for {host} has subset {destination.subset} ({known}); write it there"
-            yield about(document, NOT_FOUND, Level.ERROR, message)
+            message = f"no DestinationRule for {host} has subset {destination.subset} ({known}); write it there"
+            yield about(document, NOT_FOUND, Level.ERROR, message, f"{path}.subset")
 
 
 def credentials_not_found(view: View) -> Iterator[Finding]:
@@ -72,8 +72,8 @@ def credentials_not_found(view: View) -> Iterator[Finding]:
             for name in server.tls.named_secrets if server.tls else ():
                 if any((place, name) in known for place in places):
                     continue
-                message = f"spec.servers[{index}].tls.credentialName: there is no Secret {name} in namespace {' or '.join(places)}; write it"
-                yield about(gateway, NOT_FOUND, Level.ERROR, message)
+                message = f"there is no Secret {name} in namespace {' or '.join(places)}; write it"
+                yield about(gateway, NOT_FOUND, Level.ERROR, message, f"spec.servers[{index}].tls.credentialName")
 
 
 def hosts_not_in_gateway(view: View) -> Iterator[Finding]:
@@ -89,7 +89,7 @@ def hosts_not_in_gateway(view: View) -> Iterator[Finding]:
                 message = (
                     f"host {host} is in no server of Gateway {names}, so it is not served; add it to spec.servers[].hosts there"
                 )
-                yield about(bound.document, HOST_NOT_IN_GATEWAY, Level.WARNING, message)
+                yield about(bound.document, HOST_NOT_IN_GATEWAY, Level.WARNING, message, "spec.hosts")
 
 
 def hosts_of_several(view: View) -> Iterator[Finding]:
@@ -99,7 +99,7 @@ def hosts_of_several(view: View) -> Iterator[Finding]:
             holder = view.scope.mesh[host].document
             if holder is not bound.document:
                 message = f"host {host} has {holder.namespace}/{holder.name} for gateway mesh, and only the older one holds; make them one"
-                yield about(bound.document, CONFLICT, Level.ERROR, message)
+                yield about(bound.document, CONFLICT, Level.ERROR, message, "spec.hosts")
 
 
 def _takes(gateway: Document[Gateway], host: str, namespace: str) -> bool:
@@ -117,5 +117,5 @@ def ports_needed(view: View) -> Iterator[Finding]:
         service = view.service(host)
         if destination.port is None and service is not None and len(service.ports) > 1:
             ports = ", ".join(str(port.number) for port in service.ports)
-            message = f"{path}.port: {host} has several ports ({ports}); write which one is meant"
-            yield about(document, PORT_NEEDED, Level.ERROR, message)
+            message = f"{host} has several ports ({ports}); write which one is meant"
+            yield about(document, PORT_NEEDED, Level.ERROR, message, f"{path}.port")

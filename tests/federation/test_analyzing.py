@@ -24,7 +24,9 @@ spec: {selector: {istio: ingressgateway}, servers: [{port: {number: 80, name: ht
 ROUTE = """apiVersion: networking.istio.io/v1
 kind: VirtualService
 metadata: {name: vs, namespace: shop}
-spec: {hosts: [a.example], gateways: [web], http: [{route: [{destination: {host: b.example}}]}]}
+spec: {hosts: [a.example], gateways: [web], http: [{route: [
+  {destination: {
+    host: b.example}}]}]}
 ---
 """
 ENTRY = """apiVersion: networking.istio.io/v1
@@ -48,7 +50,7 @@ def analyzed(tmp_path):
 def test_documents_of_several_files_are_judged_together(analyzed):
     assert analyzed(NODE % "" + GATEWAY, ROUTE, ENTRY % ("STATIC", "127.0.0.1")) == []
     (line,) = analyzed(NODE % "" + GATEWAY, ROUTE, "apiVersion: v1\nkind: Secret\nmetadata: {name: s}\n")
-    assert line.startswith("Error [IST0101] (VirtualService shop/vs 1.yaml:1) spec.http[0].route[0].destination.host: nobody knows")
+    assert line.startswith("Error [IST0101] (VirtualService shop/vs 1.yaml:6) spec.http[0].route[0].destination.host: nobody knows")
 
 
 def test_a_service_whose_endpoints_are_names_is_known(analyzed):

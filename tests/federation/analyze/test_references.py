@@ -19,7 +19,7 @@ def test_nothing_wrong_finds_nothing():
 def only(text, code, level, *parts):
     (finding,) = findings(text)
     assert (finding.code, finding.level) == (code, level)
-    assert all(part in finding.message for part in parts), finding.message
+    assert all(part in finding.text for part in parts), finding.text
     return finding
 
 
