@@ -87,26 +87,40 @@ async def run_plugin(
     variables["KUBERNETES_EXEC_INFO"] = msgspec.json.encode(wanted).decode()
     try:
         with trio.fail_after(_WITHIN):
-            done = await trio.run_process(
-                [command, *(plugin.args or ())],
-                env=variables,
-                stdin=subprocess.DEVNULL,
-                capture_stdout=True,
-                stderr=subprocess.DEVNULL,
-                check=False,
-            )
+            printed, status = await _run([command, *(plugin.args or ())], variables)
     except trio.TooSlowError:
         raise ExecError(f"{plugin.command} gave no credential within {_WITHIN:.0f} s; run it by hand to see why") from None
     except OSError as error:
         raise ExecError(f"{plugin.command} cannot be run: {error.strerror}; install it, or write its path") from None
-    if done.returncode:
-        raise ExecError(f"{plugin.command} failed with exit status {done.returncode}; run it by hand to see why")
-    return _credential(plugin, done.stdout)
+    if status:
+        raise ExecError(f"{plugin.command} failed with exit status {status}; run it by hand to see why")
+    return _credential(plugin, printed)
+
+
+async def _run(command: list[str], variables: Mapping[str, str]) -> tuple[bytes, int]:
+    """(what it printed, up to a byte more than _MAX_BYTES; its status). Cancelled, or told too much, it ends the program."""
+    none = subprocess.DEVNULL
+    process = await trio.lowlevel.open_process(command, env=variables, stdin=none, stdout=subprocess.PIPE, stderr=none)
+    printed = b""
+    assert process.stdout is not None
+    async with process.stdout:
+        try:
+            while len(printed) <= _MAX_BYTES and (part := await process.stdout.receive_some(_MAX_BYTES + 1 - len(printed))):
+                printed += part
+            return printed, 0 if len(printed) > _MAX_BYTES else await process.wait()
+        finally:
+            process.kill()
+            with trio.CancelScope(shield=True):  # a program that was killed ends at once
+                await process.wait()
 
 
 def _credential(plugin: ExecPlugin, printed: bytes) -> ExecCredential:
+    if len(printed) > _MAX_BYTES:
+        raise ExecError(
+            f"{plugin.command} prints more than {_MAX_BYTES >> 20} MiB, which is no credential; run it by hand to see what it prints"
+        )
     try:
-        status = msgspec.json.decode(printed[:_MAX_BYTES], type=_Answer).status
+        status = msgspec.json.decode(printed, type=_Answer).status
     except msgspec.MsgspecError:
         raise ExecError(f"{plugin.command} printed no ExecCredential; run it by hand to see what it prints") from None
     if not status.token and not status.client_certificate_data:

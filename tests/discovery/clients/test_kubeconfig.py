@@ -219,6 +219,7 @@ print(json.dumps({{"kind": "ExecCredential", "status": {said!r}}}))
         ("sys.exit('hush')", {}, "exit status 1"),
         ("print('hush')", {}, "no ExecCredential"),
         ("print(json.dumps({'kind': 'ExecCredential', 'status': {}}))", {}, "neither a token"),
+        ("while True: print('hush' * 10_000)", {}, "more than 1 MiB"),
         ("", {"command": "no-such-plugin"}, "cannot be run"),
         ("", {"interactiveMode": "Always"}, "terminal"),
         ("", {"apiVersion": "client.authentication.k8s.io/v1alpha1"}, "is not known"),
