@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import socket
 import weakref
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 
 import msgspec
 import structlog
@@ -22,7 +22,7 @@ from discovery.watch import Watchable
 from gateway.engine import Report, Statistics
 from gateway.native.sockets import Handoff
 from gateway.secret import Secrets
-from gateway.snapshot import Delta, Snapshot
+from gateway.snapshot import Delta, EndpointSet, Part, Snapshot
 from gateway.verdicts import Verdicts, difference
 
 log = structlog.get_logger("control")
@@ -38,32 +38,58 @@ class State(msgspec.Struct, frozen=True):
     restored: Snapshot | None = None
 
 
-# Parts in one message: about a millisecond to encode, and five for a worker to decode and to compare.
-_PIECE = 250
+# What one message holds, a part counted as 8 and each endpoint of it as 1: about a millisecond to encode, and five for a worker to decode
+# and to compare.
+_PIECE = 2000
+_PART = 8
+_LOOKED_AT = 5000  # names, half a microsecond each: where few parts of many differ, a turn ends after so many
 
 
 class Encoded:
-    """A Delta as messages: Pieces of it, if it is large, and the rest. Each is encoded when it is first asked for."""
+    """What turns `base` (None: nothing) into `snapshot` as messages: Pieces of it, if it is much, and the rest. Each is put together and
+    encoded when it is first asked for, so that the turn of whoever asks takes what one message takes."""
 
-    def __init__(self, delta: Delta) -> None:
-        count = max(0, len(delta.set) - 1) // _PIECE
-        self._parts = [delta.set[index * _PIECE : (index + 1) * _PIECE] for index in range(count)]
-        self._rest = msgspec.structs.replace(delta, set=delta.set[count * _PIECE :])
+    def __init__(self, base: Snapshot | None, snapshot: Snapshot) -> None:
+        self._base, self._snapshot = base, snapshot
+        self._gone: list[str] = []
+        self._left = self._differing()
         self._data: list[bytes] = []
+        self._finished = False
 
-    def __len__(self) -> int:
-        return len(self._parts) + 1
+    def message(self, index: int) -> bytes | None:
+        """None after the last. The messages have to be asked for in their order, by each who sends them."""
+        if index == len(self._data) and not self._finished:
+            self._data.append(self._next())
+        return self._data[index] if index < len(self._data) else None
 
-    def message(self, index: int) -> bytes:
-        """The messages have to be asked for in their order, by each who sends them."""
-        if index == len(self._data):
-            last = index == len(self._parts)
-            self._data.append(encode(SnapshotDelta(self._rest) if last else Pieces(not index, self._parts[index])))
-        return self._data[index]
+    def _next(self) -> bytes:
+        parts: list[Part] = []
+        weight = 0
+        for looked_at, part in enumerate(self._left, 1):
+            if part is not None:
+                parts.append(part)
+                weight += _PART + (len(part.endpoints) if isinstance(part, EndpointSet) else 0)
+            if weight >= _PIECE or looked_at >= _LOOKED_AT:
+                return encode(Pieces(not self._data, tuple(parts)))
+        self._finished = True
+        base = self._base.version if self._base is not None else ""
+        return encode(SnapshotDelta(Delta(base=base, version=self._snapshot.version, set=tuple(parts), remove=tuple(self._gone))))
+
+    def _differing(self) -> Iterator[Part | None]:
+        """For every name that may differ its part; None if it does not, or if it is gone, which is noted."""
+        names = self._snapshot.differing(self._base)
+        parts, old = self._snapshot.parts, self._base.parts if self._base is not None else {}
+        for name in sorted(names) if names is not None else parts:
+            part = parts.get(name)
+            yield part if part is not None and not (names is None and old.get(name) == part) else None
+        for name in sorted(names) if names is not None else old:
+            if name in old and name not in parts:
+                self._gone.append(name)
+            yield None
 
 
 class Encoder:
-    """Remembers the last Delta as long as somebody sends it: all workers are sent the same one, a whole Snapshot costs a tenth of a
+    """Remembers the last difference as long as somebody sends it: all workers are sent the same one, a whole Snapshot costs a tenth of a
     second, and 40 MB with 100,000 endpoints."""
 
     def __init__(self) -> None:
@@ -74,7 +100,7 @@ class Encoder:
         key = (base.version if base else "", snapshot.version)
         encoded = self._encoded() if key == self._last else None
         if encoded is None:
-            encoded = Encoded(snapshot.delta_from(base))
+            encoded = Encoded(base, snapshot)
             self._last, self._encoded = key, weakref.ref(encoded)
         return encoded
 
@@ -171,8 +197,10 @@ class Conversation:
         await self._send_keys(secrets)
         if snapshot is not self._sent_snapshot:
             encoded = encoder.delta(self._sent_snapshot, snapshot)
-            for index in range(len(encoded)):
-                await self._frames.send_encoded(encoded.message(index))
+            index = 0
+            while (message := encoded.message(index)) is not None:
+                await self._frames.send_encoded(message)
+                index += 1
             self._sent_snapshot = snapshot
         # Before control knows anything it must not tell a worker that has been running that all is well.
         if verdicts is not self._sent_verdicts and (state.verdicts.version or verdicts != Verdicts()):

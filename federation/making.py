@@ -91,11 +91,24 @@ def changed_backends(previous: Compiled | None, made: Compiled) -> Generator[Non
     if previous is not None and made.remade is not None:
         hostnames: Collection[str] = made.remade
     else:
-        hostnames = {host for host, parts in made.hosts.items() if old.get(host) is not parts} | (old.keys() - made.hosts.keys())
+        hostnames = yield from _differing(old, made.hosts)
     found: set[str] = set()
     for host in hostnames:
         every = [part for hosts in (old, made.hosts) if host in hosts for part in hosts[host].parts]
         found.update(part.name for part in every if isinstance(part, Backend))
+        yield
+    return found
+
+
+def _differing(old: Mapping[str, object], new: Mapping[str, object]) -> Generator[None, None, set[str]]:
+    found: set[str] = set()
+    for host, parts in new.items():
+        if old.get(host) is not parts:
+            found.add(host)
+        yield
+    for host in old:
+        if host not in new:
+            found.add(host)
         yield
     return found
 

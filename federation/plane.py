@@ -51,6 +51,7 @@ from federation.remembered import Remembered, Shard
 from federation.resources.document import Document
 from federation.resources.node import Node
 from federation.resources.resources import Problem
+from federation.retiring import Retiring
 from federation.surroundings import Factories, Surroundings, Trust
 from federation.verdicts import Checks
 from federation.vip_keeper import VipKeeper
@@ -125,6 +126,7 @@ class Plane:
             dial=around.dial,
             rng=around.rng,
         )
+        self._retiring = Retiring()
         self._health = HealthChecker(self.secrets, rng=around.rng, check=around.check)
         self._awake = trio.Event()
         self._stale = {"documents", "setup"}
@@ -200,13 +202,9 @@ class Plane:
         async with trio.open_nursery() as nursery:
             await nursery.start(self._trust.run)
             await nursery.start(self._places.run)
-            for follower in self._followers:
-                nursery.start_soon(follower.run)
-            nursery.start_soon(self._registries.run)
-            nursery.start_soon(self._publishing.run)
-            nursery.start_soon(self._peers.run)
-            nursery.start_soon(self._files.run)
-            nursery.start_soon(self._follow_catalog)
+            own = (self._registries.run, self._publishing.run, self._peers.run, self._files.run, self._retiring.run)
+            for run in (*(follower.run for follower in self._followers), *own, self._follow_catalog):
+                nursery.start_soon(run)
             slots: list[tuple[Watchable[Any], str]] = [(self._places.changed, "documents")]
             if self._vips is not None:
                 nursery.start_soon(self._vips.run)
@@ -348,6 +346,8 @@ class Plane:
         previous = self.compiled
         if touched or self._made_from is not setup:
             self.compiled = await make(previous, self._made_from, setup, services, touched, self._around.wall(), self._assigned)
+            if previous is not None:
+                await self._retiring.keep(previous, touched if self._made_from is setup else None)
             self._made_from = setup
         made = self.compiled
         assert made is not None

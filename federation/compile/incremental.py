@@ -20,7 +20,7 @@ from federation.compile.inputs import Inputs
 from federation.compile.listeners import listening
 from federation.compile.routes import Reference
 from federation.compile.vip_listeners import served
-from federation.compile.whole import Compiled, Steps, assembled, finished, named, references_to, secrets_of
+from federation.compile.whole import Compiled, Steps, assembled, finished, named, references_to, secrets_of, without
 from gateway.snapshot import Part, part_name
 
 
@@ -58,7 +58,8 @@ def recompiling(previous: Compiled, inputs: Inputs, touched: Iterable[str]) -> S
         there.add(part_name(part))
         yield
     remove = work.gone - there
-    snapshot = yield from assembled(work.update, previous.snapshot.changed((), remove) if remove else previous.snapshot)
+    kept = yield from without(remove, previous.snapshot)
+    snapshot = yield from assembled(work.update, kept)
     rendered = yield from work.rendered.finishing()
     hosts = yield from work.hosts.finishing()
     made = replace(

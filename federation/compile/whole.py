@@ -7,7 +7,7 @@ Parts by hostname, and a Compiled remembers both, so that `incremental.recompile
 
 from __future__ import annotations
 
-from collections.abc import Generator, Iterable, Mapping
+from collections.abc import Collection, Generator, Iterable, Mapping
 from dataclasses import dataclass
 from functools import cached_property
 
@@ -176,6 +176,15 @@ def assembled(parts: Iterable[Part], snapshot: Snapshot) -> Generator[None, None
     for start in range(0, len(whole), BATCH):
         yield
         snapshot = snapshot.changed(whole[start : start + BATCH])
+    return snapshot
+
+
+def without(names: Collection[str], snapshot: Snapshot) -> Generator[None, None, Snapshot]:
+    """`snapshot` without the parts of these names. In batches, as `assembled`."""
+    gone = sorted(names)
+    for start in range(0, len(gone), BATCH):
+        yield
+        snapshot = snapshot.changed((), gone[start : start + BATCH])
     return snapshot
 
 

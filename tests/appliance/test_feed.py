@@ -1,5 +1,7 @@
 """The worker's slots: differences, wholes, and parts that stay the same objects."""
 
+import itertools
+
 import pytest
 
 from appliance.feed import Feed, following
@@ -102,45 +104,72 @@ def many(count, port=80):
     return Snapshot.of([Node("n", "c"), *(Backend(name=f"b{number}", host="a", port=port) for number in range(count))])
 
 
-def sent(delta):
-    """A Delta as a worker's pipe delivers it."""
+def sent(snapshot, base=None):
+    """What turns base into snapshot as a worker's pipe delivers it."""
     import msgspec
 
     from appliance.conversation import Encoded
     from appliance.messages import FromControlToWorker
 
-    encoded = Encoded(delta)
-    return [msgspec.msgpack.decode(encoded.message(index), type=FromControlToWorker) for index in range(len(encoded))]
+    encoded = Encoded(base, snapshot)
+    numbers = itertools.count()
+    messages = list(iter(lambda: encoded.message(next(numbers)), None))
+    assert [encoded.message(index) for index in range(len(messages) + 1)] == [*messages, None], "another worker is told the same"
+    return [msgspec.msgpack.decode(message, type=FromControlToWorker) for message in messages]
 
 
 @pytest.mark.parametrize("count", [1, 249, 250, 251, 1000])
 def test_a_large_snapshot_comes_in_pieces_and_is_one_change(count):
     feed = Feed()
     before, after = many(count), many(count, port=81).changed((), ["backend/b0"])
-    for message in sent(before.delta_from(None)):
+    for message in sent(before):
         feed.take(message)
     assert (feed.snapshots.value, feed.snapshots.version) == (before, 1)
-    for message in sent(after.delta_from(before)):
+    for message in sent(after, before):
         feed.take(message)
     assert (feed.snapshots.value, feed.snapshots.version) == (after, 2)
-    for message in sent(before.delta_from(None)):
+    for message in sent(before):
         feed.take(message)
     assert set(feed.snapshots.value.parts) == set(before.parts), "a whole takes away what it does not have"
     assert feed.snapshots.value.version == before.version
 
 
+@pytest.mark.parametrize(("parts", "endpoints", "pieces"), [(249, 0, 1), (1000, 0, 5), (20, 492, 6), (3, 5000, 4)])
+def test_a_message_holds_what_a_turn_may_take(parts, endpoints, pieces):
+    """Parts, and the endpoints in them: 4 parts of 500 are a piece, and a part that is larger is one by itself."""
+    from gateway.snapshot import EndpointSet, LbEndpoint
+
+    several = [LbEndpoint(f"e{number}", "10.0.0.1", 80) for number in range(endpoints)]
+    assert len(sent(Snapshot.of(EndpointSet(f"b{number}", tuple(several)) for number in range(parts)))) == pieces
+
+
+def test_what_is_looked_at_ends_a_turn_too_and_nothing_is_lost():
+    """A Snapshot that comes of another lineage: all parts are compared, one differs, one is gone."""
+    feed, before = Feed(), many(12_000)
+    for message in sent(before):
+        feed.take(message)
+    after = Snapshot.of([*many(11_999).parts.values()]).changed([Node("other", "c")])
+    assert after.differing(before) is None
+    messages = sent(after, before)
+    assert [len(getattr(message, "parts", ())) for message in messages[:-1]].count(0) >= 3
+    for message in messages:
+        feed.take(message)
+    assert feed.snapshots.value == after
+    assert "backend/b11999" not in feed.snapshots.value.parts
+
+
 def test_pieces_that_were_never_finished_are_forgotten_when_others_begin():
     feed = Feed()
     first, second = many(600), many(600, port=81)
-    feed.take(sent(first.delta_from(None))[0])
-    for message in sent(second.delta_from(None)):
+    feed.take(sent(first)[0])
+    for message in sent(second):
         feed.take(message)
     assert feed.snapshots.value == second
 
 
 def test_a_new_pipe_does_not_go_on_with_the_pieces_of_the_last():
     feed = Feed()
-    feed.take(sent(many(600).delta_from(None))[0])
+    feed.take(sent(many(600))[0])
     feed.begin()
     feed.take(SnapshotDelta(ONE.delta_from(None)))
     assert feed.snapshots.value == ONE
@@ -148,4 +177,4 @@ def test_a_new_pipe_does_not_go_on_with_the_pieces_of_the_last():
 
 def test_a_piece_without_a_beginning_is_refused():
     with pytest.raises(ValueError, match="without the first"):
-        Feed().take(sent(many(600).delta_from(None))[1])
+        Feed().take(sent(many(600))[1])
