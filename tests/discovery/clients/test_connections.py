@@ -87,3 +87,11 @@ async def test_a_cancelled_request_leaves_nobody_counted():
     async with connections.of("b", made):
         assert made.closed == [True, False]
     await connections.aclose()
+
+
+async def test_who_closes_them_under_a_request_is_told():
+    connections, made = Connections(), Made()
+    async with connections.of("a", made):
+        with pytest.warns(ResourceWarning, match="1 requests are under way"):
+            await connections.aclose()
+    assert made.closed == [True]

@@ -78,7 +78,7 @@ async def test_versions_that_were_compacted_away_mean_a_list_and_nothing_is_empt
     await in_thread(kubernetes.compact)
     await in_thread(kubernetes.restart)  # its own cache remembers what etcd forgot
     seen = []
-    async with Api(Credentials(str(kubernetes.kubeconfig()))) as api, trio.open_nursery() as nursery:
+    async with Api(Credentials(str(kubernetes.kubeconfig()))) as api:
         with trio.fail_after(20), pytest.raises(KubernetesError) as caught:
             await api.watch("/api/v1/namespaces/shop/services", {}, "1", seen.append, begun=lambda: None)
         assert caught.value.status == 410
@@ -101,7 +101,7 @@ async def test_versions_that_were_compacted_away_mean_a_list_and_nothing_is_empt
                 lists.set()
             changes.append("listed")
 
-        async with Late(Credentials(str(kubernetes.kubeconfig()))) as late:
+        async with Late(Credentials(str(kubernetes.kubeconfig()))) as late, trio.open_nursery() as nursery:
             nursery.start_soon(lambda: mirror.run(late, listed=listed))
             with trio.fail_after(20):
                 await lists.wait()
