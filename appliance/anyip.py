@@ -36,10 +36,8 @@ Network = ipaddress.IPv4Network | ipaddress.IPv6Network
 class AnyIp:
     """`claim` a range; `has` an address. What is wrong is logged once a range, with what to do."""
 
-    def __init__(self, *, add_route: bool = False) -> None:
-        """add_route: a range that is not local is made so."""
-        self._add = add_route
-        self._said: set[str] = set()
+    def __init__(self) -> None:
+        self._said: set[tuple[str, bool]] = set()
 
     def has(self, address: str) -> bool:
         """Whether connections to this address come to sockets of this machine. Never raises."""
@@ -48,22 +46,22 @@ class AnyIp:
         except (OSError, ValueError):
             return False
 
-    def claim(self, network: str) -> bool:
-        """Whether connections to every address of this range do, after the route was added where that is asked for. Never raises."""
+    def claim(self, network: str, *, add_route: bool = False) -> bool:
+        """Whether connections to every address of this range do. add_route: a range that is not local is made so first. Never raises."""
         found = ipaddress.ip_network(network)
         if self.has(str(found[0])) and self.has(str(found[-1])):
             return True
         reason = f"it is not local to this machine; `ip route add local {network} dev lo` makes it so, or addRoute: true in the Node's vips"
-        if self._add:
+        if add_route:
             try:
                 add_local_route(found)
                 log.info("vips.route_added", range=network)
                 return self.has(str(found[0]))
             except OSError as error:
                 reason = _explain(error, network)
-        if network not in self._said:
-            self._said.add(network)
-            level = log.warning if self._add else log.info
+        if (network, add_route) not in self._said:
+            self._said.add((network, add_route))
+            level = log.warning if add_route else log.info
             level("vips.not_local", range=network, reason=reason, effect="services are not reached at their virtual addresses here")
         return False
 

@@ -8,14 +8,12 @@ from __future__ import annotations
 import os
 import sys
 from collections.abc import Sequence
-from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from appliance.admin.app import View
     from appliance.control import Begun, Parts
-    from discovery.resolving import Nameservers
     from federation.resources.document import Document
     from federation.resources.node import Node
 
@@ -65,7 +63,7 @@ def begin(paths: Sequence[str]) -> Begun:
         [FileDocuments(paths)],
         Factories(
             StaticSource,
-            partial(DnsSource, nameservers=nameservers(spec)),
+            DnsSource,
             registries.registry,
             registries.documents,
             registries.publisher,
@@ -78,20 +76,12 @@ def begin(paths: Sequence[str]) -> Begun:
             Path(state),
             store=store,
             prefix=f"vips/{spec.cluster}",
-            reach=AnyIp(add_route=spec.vips.add_route),
+            reach=AnyIp(),
+            add_route=spec.vips.add_route,
         ),
     )
     settings = Settings(workers=spec.workers or len(os.sched_getaffinity(0)), drain_ms=spec.drain_duration, state_dir=state)
     return Begun(plane, settings, office)
-
-
-def nameservers(spec: Node) -> Nameservers:
-    """Who is asked for the names in documents: the Node's upstreams, else the system's. A change of these needs a restart."""
-    from discovery.resolving import Nameservers
-    from federation.compile.nameserver import place
-
-    places = tuple(place(text) for text in spec.dns.upstreams)
-    return Nameservers(tuple(address for address, _ in places), ports=places)
 
 
 def the_node(paths: Sequence[str]) -> Document[Node]:

@@ -27,7 +27,7 @@ from federation.resources.checks import is_ip
 from federation.resources.document import Document
 from federation.resources.resources import Resources
 from federation.verdicts import Checks, recomposing
-from federation.vips import Assigned
+from federation.vips import Assigned, Ranges
 from gateway.snapshot import Backend, Snapshot
 from gateway.verdicts import AddressState, Verdicts
 
@@ -129,6 +129,11 @@ def with_verdicts(
     if composed is previous and addresses == previous.addresses:
         return previous
     return Verdicts(endpoints=composed.endpoints, addresses=dict(addresses), evacuated=previous.evacuated)
+
+
+def ranges_of(node: nodes.Node) -> Ranges:
+    """Where services get their virtual addresses."""
+    return Ranges.parse(node.vips.range, node.vips.range6)
 
 
 def own_addresses(node: nodes.Node) -> frozenset[str]:

@@ -30,13 +30,14 @@ from discovery.update import Reset
 from discovery.watch import Watchable
 from federation.compile.credentials import Identity
 from federation.compile.inputs import NO_VIPS, files_named
+from federation.compile.nameserver import asked
 from federation.compile.services import describing
 from federation.compile.status import Problem as Finding
 from federation.compile.status import Status, Subject
 from federation.compile.whole import Compiled
 from federation.health import HealthChecker
 from federation.joining import Offering, bundles_of, export_terms, peer_terms
-from federation.making import Setup, changed_backends, make, node_of, own_addresses, sliced, with_verdicts
+from federation.making import Setup, changed_backends, make, node_of, own_addresses, ranges_of, sliced, with_verdicts
 from federation.material import FileMaterial
 from federation.outcomes import outcomes
 from federation.peering.link import PEER
@@ -55,7 +56,7 @@ from federation.retiring import Retiring
 from federation.surroundings import Factories, Surroundings, Trust
 from federation.verdicts import Checks
 from federation.vip_keeper import VipKeeper
-from federation.vips import Assigned, Ranges
+from federation.vips import Assigned
 from federation.workloads.office import Office
 from gateway.engine import Confirmed, Report
 from gateway.secret import Secrets
@@ -112,9 +113,10 @@ class Plane:
         self._offering = Offering(cluster)
         self._static: Watchable[tuple[Service, ...]] = Watchable(())
         self._dns: Watchable[tuple[DnsService, ...]] = Watchable(())
+        self._nameservers = Watchable(asked(node.spec))
         sources = [factories.static(STATIC, cluster, self._static)]
         if factories.dns is not None:
-            sources.append(factories.dns(DNS, cluster, self._dns))
+            sources.append(factories.dns(DNS, cluster, self._dns, self._nameservers))
         self._followers = [Follower(source, self._feed, clock=time.time, rng=around.rng) for source in sources]
         self._registries = Registries(self._feed, factories.registry, cluster, rng=around.rng)
         self._peers = Peers(
@@ -292,7 +294,8 @@ class Plane:
         self._registries.want(registries(node.spec, folder))
         self._publishing.want(outlets(node.spec, node.name, folder))
         if self._vips is not None:
-            self._vips.configure(Ranges.parse(node.spec.vips.range, node.spec.vips.range6), own_addresses(node.spec))
+            self._vips.configure(ranges_of(node.spec), own_addresses(node.spec), add_route=node.spec.vips.add_route)
+        self._nameservers.set(asked(node.spec))
         known = {STATIC, DNS, PEER, *(key.source for key in self._registries.keys)}
         for key in [key for key in self._recalled if key.source not in known]:
             self._recalled.discard(key)  # it was taken out of the Node while no process ran
@@ -346,8 +349,7 @@ class Plane:
         previous = self.compiled
         if touched or self._made_from is not setup:
             self.compiled = await make(previous, self._made_from, setup, services, touched, self._around.wall(), self._assigned)
-            if previous is not None:
-                await self._retiring.keep(previous, touched if self._made_from is setup else None)
+            await self._retiring.keep(previous, touched if self._made_from is setup else None)
             self._made_from = setup
         made = self.compiled
         assert made is not None

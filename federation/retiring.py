@@ -26,8 +26,10 @@ class Retiring:
         self._kept: list[object] = []
         self._some = trio.Event()
 
-    async def keep(self, previous: Compiled, hostnames: Iterable[str] | None) -> None:
+    async def keep(self, previous: Compiled | None, hostnames: Iterable[str] | None) -> None:
         """What `previous` had of these hostnames (None: all) is about to be let go of."""
+        if previous is None:
+            return
         names = list(previous.hosts if hostnames is None else hostnames)
         if len(names) >= MANY:
             await sliced(self._collecting(previous, names))

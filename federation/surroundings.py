@@ -11,7 +11,7 @@ from typing import Protocol
 import trio
 
 from discovery.model import Service
-from discovery.resolving import DnsService
+from discovery.resolving import DnsService, Nameservers
 from discovery.source import Source
 from discovery.watch import Watchable
 from federation.peering.dial import connect
@@ -35,13 +35,14 @@ class Trust(Protocol):
 
 
 MakeStatic = Callable[[str, str, Watchable[tuple[Service, ...]]], Source]
-MakeDns = Callable[[str, str, Watchable[tuple[DnsService, ...]]], Source]
+MakeDns = Callable[[str, str, Watchable[tuple[DnsService, ...]], Watchable[Nameservers]], Source]
 
 
 @dataclass(frozen=True)
 class Factories:
-    """Handed in, because this room imports no registry. static, dns: sources that the plane feeds itself: (name, cluster, what to serve) →
-    Source. The others make what an entry of the Node's `sources`, `resources` and `publish` asks for; None: such entries are passed over."""
+    """Handed in, because this room imports no registry. static, dns: sources that the plane feeds itself: (name, cluster, what to serve, and
+    for dns whom to ask) → Source. The others make what an entry of the Node's `sources`, `resources` and `publish` asks for; None: such
+    entries are passed over."""
 
     static: MakeStatic
     dns: MakeDns | None = None

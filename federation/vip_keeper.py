@@ -16,7 +16,6 @@ import time
 from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from random import random
-from typing import Protocol
 
 import structlog
 import trio
@@ -28,7 +27,7 @@ from federation.store import SharedStore, StoreLost
 from federation.trust.identity import TrustError
 from federation.vip_agreement import Agreement
 from federation.vip_file import FILE, load, save
-from federation.vips import LEAST_S, Assigned, Ranges, Row, Table, needs_address, written_addresses
+from federation.vips import LEAST_S, Assigned, Ranges, Reach, Row, Table, needs_address, written_addresses
 
 REFRESH_S = 900.0
 """How far behind the time may be that a row says its name was last wanted. Four rewrites an hour cost nothing, and it is a quarter of the
@@ -45,18 +44,6 @@ AGAIN_S = 30.0
 log = structlog.get_logger("vips")
 
 
-class Reach(Protocol):
-    """Which addresses are this machine's own (appliance.anyip)."""
-
-    def claim(self, network: str) -> bool:
-        """Whether connections to every address of this range come to its sockets; it may be made so. Never raises."""
-        ...
-
-    def has(self, address: str) -> bool:
-        """Whether connections to this address do. Never raises."""
-        ...
-
-
 class VipKeeper:
     """`run` it; `want` works without, too. assigned: what compile is given. saved: how often the file was written.
     fault: why the store cannot be agreed with, "" = it can."""
@@ -69,16 +56,19 @@ class VipKeeper:
         store: SharedStore | None = None,
         prefix: str = "vips",
         reach: Reach | None = None,
+        add_route: bool = False,
         clock: Callable[[], float] = time.time,
         rng: Callable[[], float] = random,
     ) -> None:
         """directory: the state directory, None = nothing is kept. prefix: of the store's keys, the same on all gateways of the cluster and
-        no other's. reach: what comes to this machine's sockets; None = nothing does. clock: seconds of the epoch."""
+        no other's. reach: what comes to this machine's sockets; None = nothing does. add_route: as for
+        `configure`. clock: seconds of the epoch."""
         self.assigned: Watchable[Assigned] = Watchable(Assigned())
         self.saved: Watchable[int] = Watchable(0)
         self.fault = ""
         self._path = directory / FILE if directory is not None else None
         self._store, self._prefix, self._reach, self._clock, self._rng = store, prefix, reach, clock, rng
+        self._add_route = add_route
         self._wanted: set[str] = set()
         self._foreign: dict[str, frozenset[str]] = {}  # hostname → addresses in the range that it brings itself
         self._written: dict[str, tuple[str, ...]] = {}  # hostname → its own addresses, wherever they are
@@ -98,13 +88,17 @@ class VipKeeper:
 
     # ------------------------------------------------------------------------------------------------- what others call
 
-    def configure(self, ranges: Ranges, own: Iterable[str] = ()) -> None:
-        """Use these ranges from now on; own: addresses of this node, which no service gets. What changed is told by the next `want`."""
-        mine = frozenset(own)
+    def configure(self, ranges: Ranges, own: Iterable[str] = (), *, add_route: bool = False) -> None:
+        """Use these ranges from now on; own: addresses of this node, which no service gets; add_route: make the ranges this machine's own
+        (a route that was added stays). What changed is told by the next `want`."""
+        mine, other = frozenset(own), add_route != self._add_route
+        self._add_route = add_route
         if ranges != self.ranges:
             log.info("vips.range", range=ranges.networks, before=self.ranges.networks)
             self._begin(ranges, ())
             self._changed |= self.assigned.value.addresses.keys()
+        elif other:
+            self._ask_networks()
         elif mine == self._own:
             return
         self._own = mine
@@ -201,7 +195,9 @@ class VipKeeper:
 
     def _ask_networks(self) -> None:
         reach = self._reach
-        self._networks = frozenset(each for each in self.ranges.networks if reach is not None and reach.claim(each))
+        self._networks = frozenset(
+            each for each in self.ranges.networks if reach is not None and reach.claim(each, add_route=self._add_route)
+        )
 
     def _learn_local(self, hosts: Iterable[str], *, again: bool = False) -> None:
         """Which of the addresses that these services bring come to this machine; others stay as they are known, unless `again`."""

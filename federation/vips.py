@@ -20,6 +20,7 @@ import ipaddress
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from functools import cached_property
+from typing import Protocol
 
 import msgspec
 
@@ -39,6 +40,18 @@ MOST_SEGMENTS = 8
 SEGMENT_SLOTS = 4096
 """The table is agreed on in segments, so that one change does not rewrite it whole and each stays under what a store takes for one value
 (Consul: 512 KB, 6,000 rows of 85 bytes; eight hold 48,000 services). Each segment is one long poll, so there are not more."""
+
+
+class Reach(Protocol):
+    """Which addresses are this machine's own (appliance.anyip)."""
+
+    def claim(self, network: str, *, add_route: bool) -> bool:
+        """Whether connections to every address of this range come to its sockets; add_route: it is made so. Never raises."""
+        ...
+
+    def has(self, address: str) -> bool:
+        """Whether connections to this address do. Never raises."""
+        ...
 
 
 class Row(msgspec.Struct, frozen=True, array_like=True, gc=False):

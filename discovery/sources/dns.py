@@ -46,24 +46,26 @@ _log = structlog.get_logger()
 
 
 class DnsSource:
-    """kinds: the address record types asked for; a host without IPv6 may leave AAAA out."""
+    """nameservers: when they change, every question is asked anew, at once. kinds: the address record types asked for; a host without IPv6
+    may leave AAAA out."""
 
     def __init__(
         self,
         name: str,
         cluster: str,
         services: Watchable[tuple[DnsService, ...]],
+        nameservers: Watchable[Nameservers] | None = None,
         *,
-        nameservers: Nameservers = SYSTEM,
         kinds: tuple[str, ...] = ("A", "AAAA"),
     ) -> None:
         self.name = name
         self.cluster = cluster
         self._services = services
-        self._nameservers = nameservers
+        self._nameservers = nameservers or Watchable(SYSTEM)
         self._kinds = kinds
         self._last: dict[Question, Answer] = {}
         self._resolver: dns.asyncresolver.Resolver | None = None
+        self._resolver_of: Nameservers | None = None
         self._limit = trio.CapacityLimiter(_AT_ONCE)
 
     def answers(self) -> Mapping[Question, Answer]:
@@ -112,14 +114,15 @@ class DnsSource:
         return Answer(addresses=tuple(sorted(found)), ttl=ttl, first=found[0])
 
     async def _query(self, question: Question) -> dns.resolver.Answer:
-        if self._resolver is None:
-            self._resolver = _resolver(self._nameservers)
+        nameservers = self._nameservers.value
+        if self._resolver is None or self._resolver_of is not nameservers:
+            self._resolver, self._resolver_of = _resolver(nameservers), nameservers
         return await self._resolver.resolve(
             dns.name.from_text(question.name),
             question.kind,
             raise_on_no_answer=False,
             search=False,
-            lifetime=self._nameservers.timeout,
+            lifetime=nameservers.timeout,
         )
 
     def __repr__(self) -> str:
@@ -137,8 +140,8 @@ class _Watch:
         self._users: dict[Question, set[str]] = {}
         self._stale: set[str] = set()
         self._woken = trio.Event()
-        self._asked: Watchable[Mapping[Question, None]] = Watchable({})
-        self._seen = source._services.version
+        self._asked: Watchable[Mapping[Question, Nameservers]] = Watchable({})
+        self._seen, self._servers = source._services.version, source._nameservers.version
         self._take(source._services.value)
 
     async def keep_asking(self) -> None:
@@ -146,9 +149,16 @@ class _Watch:
         tasks = TaskSet(self._keep_fresh, rng=random.random, report=_report)
         async with trio.open_nursery() as nursery:
             nursery.start_soon(tasks.run, self._asked)
+            nursery.start_soon(self._ask_others)
             while True:
                 self._seen, services = await self._source._services.newer_than(self._seen)
                 self._take(services)
+
+    async def _ask_others(self) -> None:
+        """Ask everything anew when the nameservers are others; what the last ones answered stands until then."""
+        while True:
+            self._servers, servers = await self._source._nameservers.newer_than(self._servers)
+            self._asked.set(dict.fromkeys(self._users, servers))
 
     async def wait_settled(self) -> dict[str, Service]:
         """Every service, once each question has been tried in this watch. Raises SourceLost if not one was answered."""
@@ -196,7 +206,7 @@ class _Watch:
                 self._leave(question, hostname)
         self._wake(hostnames)
         if self._users.keys() != self._asked.value.keys():
-            self._asked.set(dict.fromkeys(self._users))
+            self._asked.set(dict.fromkeys(self._users, self._source._nameservers.value))
 
     def _leave(self, question: Question, hostname: str) -> None:
         users = self._users[question]
@@ -206,7 +216,7 @@ class _Watch:
             self._answers.pop(question, None)
             self._source._last.pop(question, None)
 
-    async def _keep_fresh(self, question: Question, _: None) -> None:
+    async def _keep_fresh(self, question: Question, _: Nameservers) -> None:
         while True:
             answer = await self._source._ask(question)
             self._note(question, answer)
@@ -235,7 +245,7 @@ class _Watch:
         if not self._answers or any(answer.good for answer in self._answers.values()):
             return
         question, answer = next(iter(self._answers.items()))
-        servers = ", ".join(self._source._nameservers.addresses) or "the system's nameservers"
+        servers = ", ".join(self._source._nameservers.value.addresses) or "the system's nameservers"
         raise SourceLost(
             f"{servers} answered none of {len(self._answers)} DNS questions, the first being {question.name} {question.kind}: "
             f"{answer.error}; check that the nameserver can be reached from here"

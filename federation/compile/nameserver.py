@@ -8,7 +8,9 @@ from __future__ import annotations
 
 import ipaddress
 
+from discovery.resolving import Nameservers
 from federation.compile.inputs import RESOLV_CONF, Inputs
+from federation.resources.node import Node
 from gateway.snapshot import Dns, Listener, ListenerKind
 
 PORT = 53
@@ -41,6 +43,12 @@ def dns_of(inputs: Inputs) -> Dns:
         ttl=spec.dns.ttl,
         synced=inputs.synced,
     )
+
+
+def asked(spec: Node) -> Nameservers:
+    """Who is asked for the names in documents: the Node's upstreams, else the system's."""
+    places = tuple(place(text) for text in spec.dns.upstreams)
+    return Nameservers(tuple(address for address, _ in places), ports=places)
 
 
 def nameserver_listener(inputs: Inputs) -> Listener:

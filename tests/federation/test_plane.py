@@ -16,6 +16,7 @@ from trio.testing import MockClock
 
 from discovery.document import Documents, Origin, Outcome, parse
 from discovery.model import Endpoint, Port, Protocol, Service, ShardKey
+from discovery.resolving import Nameservers
 from discovery.sources.dns import DnsSource
 from discovery.sources.static import StaticSource
 from discovery.update import Reset, Update, Upsert
@@ -319,7 +320,7 @@ class Late:
 async def test_the_nameserver_denies_no_name_before_every_source_has_spoken(tmp_path: Path, autojump_clock: MockClock) -> None:
     late = []
 
-    def make(name: str, cluster: str, services: object) -> Late:
+    def make(name: str, cluster: str, services: object, nameservers: object) -> Late:
         late.append(Late(name, cluster, services))
         return late[0]
 
@@ -333,6 +334,22 @@ async def test_the_nameserver_denies_no_name_before_every_source_has_spoken(tmp_
         assert not synced(await it.until(lambda snapshot: addresses(snapshot, "a")))
         late[0].found.set()
         await it.until(synced)
+
+
+async def test_who_is_asked_for_names_follows_the_node(tmp_path: Path, autojump_clock: MockClock) -> None:
+    asked: list[Watchable[Nameservers]] = []
+
+    def make(name: str, cluster: str, services: object, nameservers: Watchable[Nameservers]) -> Late:
+        asked.append(nameservers)
+        return Late(name, cluster, services)
+
+    async with running(tmp_path, make) as it:
+        await it.until(lambda snapshot: True)
+        assert asked[0].value == Nameservers()
+        it.write(node=NODE.replace("east.example.com}", "east.example.com, dns: {upstreams: [10.0.0.2, '10.0.0.3:5353']}}"))
+        with trio.fail_after(30):
+            _, value = await asked[0].newer_than(asked[0].version)
+        assert value == Nameservers(("10.0.0.2", "10.0.0.3"), ports=(("10.0.0.2", 53), ("10.0.0.3", 5353)))
 
 
 class Told:
@@ -397,7 +414,7 @@ async def test_nothing_is_taken_back_before_every_source_has_spoken(tmp_path: Pa
     """Else a gateway that begins without memory, or with a registry out of reach, would withdraw what it, or its equals, had published."""
     late, publishers = [], []
 
-    def make(name: str, cluster: str, services: object) -> Late:
+    def make(name: str, cluster: str, services: object, nameservers: object) -> Late:
         late.append(Late(name, cluster, services))
         return late[0]
 

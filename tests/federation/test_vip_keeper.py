@@ -39,7 +39,9 @@ class Here:
     def __init__(self, *local):
         self.local = set(local)
 
-    def claim(self, network):
+    def claim(self, network, *, add_route):
+        if add_route:
+            self.local.add(network)
         return network in self.local
 
     def has(self, address):
@@ -149,6 +151,19 @@ def test_where_it_is_worth_listening_is_known():
     keeper.want({mine.hostname: mine}, [mine.hostname])
     assert keeper.assigned.value.local == {"240.240.0.0/16", "10.9.0.7", "10.9.1.0/24"}
     assert VipKeeper(RANGES).assigned.value.local == set()
+
+
+def test_a_route_that_is_asked_for_later_is_added_then_and_stays():
+    here = Here()
+    keeper = VipKeeper(RANGES, reach=here)
+    known = services("a")
+    keeper.want(known, known)
+    assert keeper.assigned.value.local == set()
+    keeper.configure(RANGES, add_route=True)
+    assert keeper.assigned.value.local == set(RANGES.networks)
+    keeper.configure(RANGES)
+    assert keeper.assigned.value.local == set(RANGES.networks)
+    assert VipKeeper(RANGES, reach=Here(), add_route=True).want(known, known) == known.keys()
 
 
 # ---------------------------------------------------------------------------------------------------------------- kept

@@ -20,7 +20,7 @@ async def source_of(nursery, zone, *services, timeout=2.0, kinds=("A", "AAAA")):
     port = await nursery.start(zone.serve)
     nameservers = Nameservers(("127.0.0.1",), port, timeout)
     wanted = Watchable(tuple(services))
-    return DnsSource("legacy", "east", wanted, nameservers=nameservers, kinds=kinds), wanted
+    return DnsSource("legacy", "east", wanted, Watchable(nameservers), kinds=kinds), wanted
 
 
 def addresses(service):
@@ -155,6 +155,22 @@ async def test_questions_at_once_are_bounded(nursery):
         assert await updates.receive() == Reset((Service("x"),))
     assert len(zone.asked) == 100
     assert zone.most_waiting == 32
+    nursery.cancel_scope.cancel()
+
+
+async def test_other_nameservers_are_asked_everything_at_once(nursery):
+    """Also of what they say again no sooner than in a minute, and of what the last ones did not answer."""
+    source, _ = await source_of(nursery, Zone(ZONE), of_host("a.test"), of_host("c.test"), kinds=("A",))
+    other = Zone({("a.test", "A"): ["10.0.0.9"], ("c.test", "A"): ["10.0.0.8"]})
+    port = await nursery.start(other.serve)
+    async with source.watch() as updates:
+        first = (await updates.receive()).services
+        assert {each.hostname: addresses(each) for each in first} == {"a.test": ["10.0.0.1", "10.0.0.2"], "c.test": []}
+        source._nameservers.set(Nameservers(("127.0.0.1",), port, 2.0))
+        with trio.fail_after(5):
+            changed = [(await updates.receive()).service for _ in range(2)]
+    assert {each.hostname: addresses(each) for each in changed} == {"a.test": ["10.0.0.9"], "c.test": ["10.0.0.8"]}
+    assert source._resolver_of is source._nameservers.value
     nursery.cancel_scope.cancel()
 
 
