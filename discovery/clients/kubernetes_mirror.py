@@ -51,7 +51,8 @@ class _Named(msgspec.Struct):
 class Mirror(Generic[T]):
     """path: of the collection. decode: an object's JSON → what is kept of it, None for what is of no use; may raise
     msgspec.ValidationError. changed: told of each
-    difference as (key, before, after), None for "there is none"; equal objects are no difference; must not block nor raise."""
+    difference as (key, before, after), None for "there is none"; equal objects are no difference; must not block nor raise. at_once: so
+    many objects of a list are told before others run, who then see what was and what is together; 0: all of them."""
 
     def __init__(
         self,
@@ -60,12 +61,14 @@ class Mirror(Generic[T]):
         changed: Callable[[str, T | None, T | None], None],
         *,
         parameters: Mapping[str, str] | None = None,
+        at_once: int = 0,
     ) -> None:
         self.path = path
         self.items: dict[str, T] = {}
         self._decode = decode
         self._changed = changed
         self._parameters = parameters or {}
+        self._at_once = at_once
         self._version = ""
 
     async def run(self, api: Kubernetes, *, listed: Callable[[], None]) -> None:
@@ -99,10 +102,12 @@ class Mirror(Generic[T]):
             if error.status != 410:  # a list of many pages that was slower than etcd's compaction: once more, in one piece
                 raise
             found, version = await self._read(api, limit=0)
-        for key in [key for key in self.items if key not in found]:
-            self._put(key, None)
-        for key, item in found.items():
+        for number, (key, item) in enumerate(found.items(), 1):
             self._put(key, item)
+            if self._at_once and number % self._at_once == 0:
+                await trio.lowlevel.checkpoint()
+        for key in [key for key in self.items if key not in found]:  # last: who looks meanwhile never sees less
+            self._put(key, None)
         self._version = version
 
     async def _read(self, api: Kubernetes, *, limit: int) -> tuple[dict[str, T], str]:

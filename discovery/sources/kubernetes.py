@@ -40,6 +40,7 @@ ALL = "*"
 _ASK_AGAIN = 30.0  # seconds until a collection that could not be read is asked for again; a role or a CRD is seen within that
 _ASK_SOON, _PATIENCE = 0.5, 10  # an API server that has just begun says 429 or 500 of some kinds, for seconds
 _AT_ONCE = 50  # names built without letting others run: about 10 ms with a hundred endpoints each
+_TOLD_AT_ONCE = 25  # objects of a list that the view takes without letting others run: the same
 _NAMES_WITHIN = 5.0  # seconds that the first Reset waits for DNS names; one resolver's timeout
 _log = structlog.get_logger()
 
@@ -280,7 +281,7 @@ class _Following:
             take(key, before, after)
             self._woken.set()
 
-        return Mirror("", msgspec.json.Decoder(kind).decode, taken, parameters=parameters)
+        return Mirror("", msgspec.json.Decoder(kind).decode, taken, parameters=parameters, at_once=_TOLD_AT_ONCE)
 
     def _take_service(self, key: str, before: kube.Service | None, after: kube.Service | None) -> None:
         self.view.take_service(key, before, after)

@@ -29,7 +29,7 @@ class Following:
     def __init__(self):
         self.changes = []
         self.lists = 0
-        self.mirror = Mirror(SERVICES, msgspec.json.Decoder(Kept).decode, self.changed)
+        self.mirror = Mirror(SERVICES, msgspec.json.Decoder(Kept).decode, self.changed, at_once=25)
         self._moved = trio.Event()
 
     def changed(self, key, before, after):
@@ -100,6 +100,29 @@ async def test_a_list_of_many_pages(tmp_path):
         await it.wait(lambda: it.lists == 1)
         assert len(it.mirror.items) == 10
         assert len([each for each in api.requests if "continue" in each[2]]) == 3
+
+
+async def test_a_long_list_is_told_with_others_in_between_and_what_is_gone_comes_last(tmp_path):
+    async with following(tmp_path) as (api, it):
+        it.mirror.restore({f"shop/old{number}": Kept(Kept.Metadata(f"old{number}"), {}) for number in range(3)})
+        for number in range(100):
+            api.put(SERVICES, kube_api.service(f"s{number}"))
+        it.changes.clear()
+        seen = []
+
+        async def beside():
+            while len(it.changes) < 103:
+                seen.append(len(it.mirror.items))
+                await trio.lowlevel.checkpoint()
+
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(beside)
+            it.start()
+            await it.wait(lambda: it.lists == 1)
+        assert {28, 53} & set(seen)  # who runs beside is now before it in a turn and now behind it, so it may miss one
+        assert {53, 78} & set(seen)
+        assert min(seen) == 3
+        assert [key for key, _, after in it.changes if not after] == [key for key, _, _ in it.changes[100:]]
 
 
 async def test_a_list_that_outlives_its_version_is_read_in_one_piece(tmp_path):
