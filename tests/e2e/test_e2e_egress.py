@@ -117,6 +117,7 @@ def world(tmp_path_factory):
             ("reserved.example", "A"): [one.address],
             ("meant.example", "A"): [one.address],
             ("checked.example", "A"): [one.address],
+            ("aliased.example", "A"): [one.address],
         }
         gateway = Fedgate(folder, workers=2)
         gateway.found_ca()
@@ -159,6 +160,16 @@ def world(tmp_path_factory):
             ),
             entry("rotating", "DNS_ROUND_ROBIN", one.port),
             entry("both", "DNS", one.port),
+            {
+                "apiVersion": "v1",
+                "kind": "Service",
+                "metadata": {"name": "aliased", "namespace": "shop"},
+                "spec": {
+                    "type": "ExternalName",
+                    "externalName": "aliased.example",
+                    "ports": [{"name": "http", "port": 80, "targetPort": one.port}],
+                },
+            },
             external("meant", hosts=["meant.example"], resolution="NONE", ports=plain, privateAddresses=[f"{one.address}/32"]),
             document("ServicePolicy", "anywhere", {"hosts": ["*"], "privateAddresses": local}),
             listening("clients", server(gateway, ["*"], port=gateway.ingress, tls={"mode": "ISTIO_MUTUAL"})),
@@ -248,6 +259,11 @@ async def test_every_address_of_dns_takes_traffic_and_one_that_goes_takes_none(w
     await until(spread, all)
     world.names.records[("both.example", "A")] = [world.two.address]
     assert await until(spread, lambda counts: counts[0] == 0) == (0, 20)
+
+
+async def test_a_service_that_is_another_name_leads_there(world):
+    await answered(world, "aliased.shop.svc.cluster.local", path="/aliased")
+    assert len(world.one.requests("/aliased")) >= 1
 
 
 async def test_of_one_address_at_a_time_the_first_is_taken(world):
