@@ -152,15 +152,18 @@ class ConsulClient:
             if refused.status == 403:
                 return ""
             raise
-        return str((found or {}).get("Config", {}).get("Datacenter", ""))
+        return str(self._mapping(self._mapping(found).get("Config")).get("Datacenter", ""))
 
     async def node(self, node: str) -> tuple[Mapping[str, Any] | None, Sequence[Mapping[str, Any]], Sequence[Mapping[str, Any]]]:
         """(the node, its services, its checks) as the leader sees them; (None, …) if there is no such node."""
         api = self._apis["consistent"]
         (_, found), (_, checks) = await self._call(api.catalog.node(node)), await self._call(api.health.node(node))
-        if not found or not found.get("Node"):
+        found = self._mapping(found)
+        if not found.get("Node"):
             return None, (), ()
-        return found["Node"], tuple((found.get("Services") or {}).values()), tuple(checks or ())
+        if not isinstance(checks, list | None):
+            raise self._strange(f"checks of a node that are a {type(checks).__name__}")
+        return self._mapping(found["Node"]), tuple(self._mapping(found.get("Services")).values()), tuple(checks or ())
 
     # ------------------------------------------------------------------------------------------------------- writing
 
@@ -171,7 +174,7 @@ class ConsulClient:
     async def transact(self, operations: Sequence[Mapping[str, Any]]) -> Transacted:
         """All of it (MOST_OPERATIONS at most) or, if there are errors, nothing."""
         response = await self._session.request("PUT", "/v1/txn", [], body=msgspec.json.encode(operations))
-        found = self._decoded(response, "PUT /v1/txn") or {}
+        found = self._mapping(self._decoded(response, "PUT /v1/txn"))
         return Transacted(tuple(found.get("Results") or ()), tuple(found.get("Errors") or ()))
 
     # ----------------------------------------------------------------------------------------------------- underneath
@@ -199,6 +202,12 @@ class ConsulClient:
         if answer.data is None:
             return msgspec.structs.replace(answer, data=kind())
         raise self._strange(f"a {type(answer.data).__name__}")
+
+    def _mapping(self, found: Any) -> Mapping[str, Any]:
+        """Nothing where Consul says null. Raises Refused."""
+        if not isinstance(found, dict | None):
+            raise self._strange(f"a {type(found).__name__} where an object should be")
+        return found or {}
 
     async def _get(self, path: str, params: list[tuple[str, str]]) -> Any:
         response = await self._session.request("GET", path, params)

@@ -146,3 +146,19 @@ async def test_a_node_with_its_services_and_checks(consul, client):
     consul.say("/v1/catalog/node/fed", {"Node": {"Node": "fed"}, "Services": {"a": {"ID": "a"}}})
     consul.say("/v1/health/node/fed", [{"CheckID": "c"}])
     assert await client.node("fed") == ({"Node": "fed"}, ({"ID": "a"},), ({"CheckID": "c"},))
+
+
+@pytest.mark.parametrize("said", [[1], 5, {"Config": [1], "Node": [1]}, {"Node": {"Node": "n"}, "Services": [1]}])
+async def test_objects_that_are_none_are_refused(consul, client, said):
+    consul.say("/v1/agent/self", said)
+    consul.say("/v1/catalog/node/n", said)
+    consul.say("/v1/health/node/n", [])
+    if not (isinstance(said, dict) and "Config" not in said):
+        with pytest.raises(Refused, match="not an answer of Consul"):
+            await client.own_datacenter()
+    with pytest.raises(Refused, match="not an answer of Consul"):
+        await client.node("n")
+    consul.handler = lambda asked: Scripted(said)
+    if not isinstance(said, dict):
+        with pytest.raises(Refused, match="not an answer of Consul"):
+            await client.transact([])
