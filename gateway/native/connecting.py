@@ -16,7 +16,7 @@ from gateway.errors import Overflow
 from gateway.native.backend import BackendState
 from gateway.native.host import Host
 from gateway.native.http2_client import Http2Client
-from gateway.native.limits import Line
+from gateway.native.limits import Line, Place
 from gateway.native.pool import AttemptFailed, Pool, Upstream, tls_of
 from gateway.native.reactor import DeadlineExceeded, Strand, suspend
 from gateway.policy.failure import Failure
@@ -67,11 +67,16 @@ async def _own(
     """One for this exchange alone: dialled, or given back by another where no more may be opened. shares: one that was just dialled is
     wanted; None when meanwhile a shared one has room."""
     pool: Pool = host.pool
+    place: Place[Upstream] | None = None
     while not state.may_connect(host):
+        if pool.make_room():
+            continue  # what was idle could not be used: it was opened for another name, or speaks another version
         if pool.line is None:
             pool.line = Line(x.strand.reactor)
+        if place is None:
+            place = Place(x.strand, shares=shares)
         x.strand.until(limit)
-        given = await pool.line.wait(x.strand)
+        given = await pool.line.wait(place)
         if given is not None:
             if not shares and given.server_name == _name(x, state, host):
                 return given

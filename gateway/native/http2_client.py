@@ -161,6 +161,11 @@ class Http2Client(Connection):
             most = min(most, backend.http2.streams)
         return len(self.streams) < most
 
+    @property
+    def idle(self) -> bool:
+        """Whether nobody uses it, or is about to."""
+        return not self.streams and not self._ungreeted
+
     def request(self, block: bytes, *, scheme: bytes, end: bool, protocol: bytes = b"", repeats: bool = False) -> Http2Upstream:
         """Begin a request. block: its head as HTTP/1.1. repeats: as the codec has it."""
         sid = self.codec.send_request(block, scheme=scheme, end=end, connect_protocol=protocol, repeats=repeats)
@@ -253,8 +258,11 @@ class Http2Client(Connection):
 
     def gone(self) -> None:
         line = self.pool.line
-        if line and self.available():
-            line.freed()  # who waits because no more connections may be opened finds room here
+        if line and not self.going:
+            if not line.first_shares and self.pool.opened <= len(self.pool.multiplexed):
+                self.leave()  # its place goes to who can use none of these connections, after the last request on it
+            elif self.available():
+                line.room()  # who waits because no more connections may be opened finds room here
         if not self.streams:
             if self.going:
                 self.reactor.soon(self.close)

@@ -3,8 +3,9 @@
 Theory of operation. A `Gate` is one circuit breaker: this worker's share is in shared memory, beside those of the others. A backend
 without a limit has no gate, so a limit that is not there costs a look at an attribute.
 
-`Line` is who waits for a connection to one endpoint because the limit of connections is reached: first come, first served. Whoever is given a
-connection goes on at the end of the turn, in a turn of his own, so that giving never runs the taker inside the giver.
+`Line` is who waits for a connection to one endpoint because the limit of connections is reached: first come, first served, whatever version
+of HTTP he speaks; only room on a connection of HTTP/2 goes to the first who speaks that. Whoever is told goes on at the end of the turn,
+in a turn of his own, so that giving never runs the taker inside the giver; who then finds the place taken waits on where he stood.
 
 `Limiter` is a backend's rate limits: which of them are about a request, and their buckets; the arithmetic is policy/ratelimit.py's.
 """
@@ -71,61 +72,88 @@ class Gate:
         return f"<Gate {self.total()} of {self.limit or 'any'}>"
 
 
-class _Waiting(Generic[T]):
-    __slots__ = ("given", "strand", "woken")
+class Place(Generic[T]):
+    """Somebody's place in a line: kept while he is told that he may look, and finds nothing. shares: he wants a connection that many share,
+    so room on one that stands will do, and one of HTTP/1 is of no use to him but for its place."""
 
-    def __init__(self, strand: Strand) -> None:
+    __slots__ = ("given", "number", "shares", "strand", "woken")
+
+    def __init__(self, strand: Strand, *, shares: bool = False) -> None:
         self.strand = strand
+        self.shares = shares
         self.given: T | None = None
         self.woken = False
+        self.number = -1  # of the line, in the order of coming
 
 
 class Line(Generic[T]):
     """Who waits for a connection (T) to one endpoint. `len` = how many."""
 
-    __slots__ = ("_line", "_reactor")
+    __slots__ = ("_came", "_line", "_reactor")
 
     def __init__(self, reactor: Reactor) -> None:
         self._reactor = reactor
-        self._line: deque[_Waiting[T]] = deque()
+        self._line: deque[Place[T]] = deque()
+        self._came = 0
 
     def __len__(self) -> int:
         return len(self._line)
 
-    async def wait(self, strand: Strand) -> T | None:
-        """Wait until it is this strand's turn. Returns a connection, or None: one may be opened (look at the limit once more).
+    async def wait(self, place: Place[T]) -> T | None:
+        """Wait until it is this place's turn. Returns a connection, or None: one may be opened, or a shared one has room (look once more,
+        and wait again if it has not: the place is kept).
 
         Raises what the strand is thrown, DeadlineExceeded too. Interrupted, the place is given up, and a connection that was given just
         then goes to the next, or is closed."""
-        mine: _Waiting[T] = _Waiting(strand)
-        self._line.append(mine)
+        place.given, place.woken = None, False
+        self._enter(place)
         try:
-            while not mine.woken:
+            while not place.woken:
                 await suspend()
         except BaseException:
-            if not mine.woken:
-                self._line.remove(mine)
-            elif mine.given is None:
+            if not place.woken:
+                self._line.remove(place)
+            elif place.given is None:
                 self.freed()
-            elif not self.offer(mine.given):
-                mine.given.close()
+            elif not self.offer(place.given):
+                place.given.close()
             raise
-        return mine.given
+        return place.given
+
+    def _enter(self, place: Place[T]) -> None:
+        line = self._line
+        if place.number < 0:
+            self._came += 1
+            place.number = self._came
+            line.append(place)
+            return
+        at = next((at for at, other in enumerate(line) if other.number > place.number), len(line))
+        line.insert(at, place)
+
+    @property
+    def first_shares(self) -> bool:
+        """Whether the first in the line wants a shared connection."""
+        return bool(self._line) and self._line[0].shares
 
     def offer(self, connection: T) -> bool:
         """Give a free connection to the first in the line; False when nobody waits."""
-        return self._wake(connection)
+        return self._wake(self._line[0], connection) if self._line else False
 
     def freed(self) -> None:
         """A connection was closed: the first in the line may open one in its place."""
-        self._wake(None)
+        if self._line:
+            self._wake(self._line[0], None)
 
-    def _wake(self, connection: T | None) -> bool:
-        if not self._line:
-            return False
-        first = self._line.popleft()
-        first.given, first.woken = connection, True
-        self._reactor.soon(lambda: first.strand.wake(0))
+    def room(self) -> None:
+        """A shared connection has room: for the first who can use that."""
+        sharing = next((place for place in self._line if place.shares), None)
+        if sharing is not None:
+            self._wake(sharing, None)
+
+    def _wake(self, place: Place[T], connection: T | None) -> bool:
+        self._line.remove(place)
+        place.given, place.woken = connection, True
+        self._reactor.soon(lambda: place.strand.wake(0))
         return True
 
     def __repr__(self) -> str:

@@ -76,6 +76,14 @@ class Pool(list["Upstream"]):
                 return connection
         return None
 
+    def make_room(self) -> bool:
+        """Close an idle connection, the longest unused, so that another may be opened in its place; False when none idles."""
+        idle: Any = self[0] if self else next((each for each in self.shared if each.idle), None)
+        if idle is None:
+            return False
+        idle.close()
+        return True
+
     def close(self) -> None:
         """The host is no more: close what is idle; what is lent is closed when it is given back."""
         self.closed = True

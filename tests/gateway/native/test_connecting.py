@@ -211,3 +211,121 @@ async def test_an_endpoint_that_never_says_its_settings_is_not_waited_for_longer
             (known,) = gateway.engine.runtime.states[NAME].hosts.values()
             for connection in list(known.pool.multiplexed):
                 connection.close()
+
+
+class Both(Http2Workload):
+    """Speaks both versions. Answers each request when it is let go, and notes who asked: 1 or 2."""
+
+    def __init__(self):
+        self.go = trio.Semaphore(0)
+        self.asked = []
+        super().__init__(self._two, settings={h2.settings.SettingCodes.MAX_CONCURRENT_STREAMS: 100})
+
+    async def _two(self, peer, sid, head, body):
+        self.asked.append(2)
+        await self.go.acquire()
+        peer.connection.send_headers(sid, [(":status", "204")], end_stream=True)
+        await peer.flush()
+
+    async def _serve(self, stream):
+        first = await stream.receive_some(65536)
+        if first.startswith(b"PRI"):
+            await super()._serve(Again(stream, first))
+        else:
+            with contextlib.suppress(trio.BrokenResourceError):
+                while first:
+                    self.asked.append(1)
+                    await self.go.acquire()
+                    await stream.send_all(OK)
+                    first = await stream.receive_some(65536)
+            await stream.aclose()
+
+
+class Again:
+    """A stream whose first bytes were read."""
+
+    def __init__(self, stream, first):
+        self.stream, self.first = stream, first
+
+    async def receive_some(self, size):
+        first, self.first = self.first, b""
+        return first or await self.stream.receive_some(size)
+
+    async def send_all(self, data):
+        await self.stream.send_all(data)
+
+    async def __aenter__(self):
+        return self
+
+    async def __aexit__(self, *exc):
+        await trio.aclose_forcefully(self.stream)
+
+
+@contextlib.asynccontextmanager
+async def one_connection():
+    """(gateway, an endpoint that may be connected to once, a client of HTTP/1, one of HTTP/2), which are spoken to as they speak."""
+    workload = Both()
+    options = {"http2": Http2(client=True), "limits": Limits(connections=1)}
+    async with (
+        running(*parts(workload, **options), workloads=[workload]) as gateway,
+        await gateway.connect() as stream,
+        Client.to(gateway.port) as client,
+    ):
+        with trio.fail_after(SOON):
+            yield gateway, workload, stream, client
+
+
+async def asked(workload, count):
+    while len(workload.asked) < count:
+        await trio.testing.wait_all_tasks_blocked(0.005)
+
+
+async def test_an_idle_connection_of_the_other_version_gives_its_place():
+    async with one_connection() as (_, workload, stream, client):
+        for _ in range(8):
+            workload.go.release()
+        for _ in range(2):
+            await stream.send_all(GET)
+            await read_until(stream, b"ok")
+            assert (await client.ask()).status == 204
+            assert (await client.ask()).status == 204
+        assert workload.asked == [1, 2, 2, 1, 2, 2]
+
+
+async def test_who_cannot_speak_http_2_is_not_starved_by_those_who_do():
+    """Their connection is never idle, so it has to be left."""
+    async with one_connection() as (gateway, workload, stream, client):
+        talks = [await client.start()]
+        await asked(workload, 1)
+        talks.append(await client.start())
+        await asked(workload, 2)
+        await stream.send_all(GET)
+        await waits(gateway, 1)
+        workload.go.release()
+        while not any(talk.ended.is_set() for talk in talks):
+            await trio.testing.wait_all_tasks_blocked(0.005)
+        talks.append(await client.start())  # behind the one who waits
+        await waits(gateway, 2)
+        for _ in range(3):
+            workload.go.release()
+        await read_until(stream, b"ok")
+        for talk in talks:
+            await talk.ended.wait()
+        assert [talk.status for talk in talks] == [204] * 3
+        assert workload.asked == [2, 2, 1, 2]
+
+
+async def test_who_speaks_http_2_is_not_starved_by_those_who_do_not():
+    async with one_connection() as (gateway, workload, stream, client), await gateway.connect() as second:
+        await stream.send_all(GET)
+        await asked(workload, 1)
+        talk = await client.start()
+        await waits(gateway, 1)
+        await second.send_all(GET)
+        await waits(gateway, 2)
+        for _ in range(3):
+            workload.go.release()
+        await read_until(stream, b"ok")
+        await talk.ended.wait()
+        await read_until(second, b"ok")
+        assert workload.asked == [1, 2, 1]

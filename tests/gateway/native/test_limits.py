@@ -6,7 +6,7 @@ import sys
 
 import pytest
 
-from gateway.native.limits import Gate, Limiter, Line
+from gateway.native.limits import Gate, Limiter, Line, Place
 from gateway.native.reactor import DeadlineExceeded, Reactor
 from gateway.native.shared import Shared
 from gateway.snapshot import RateLimit
@@ -71,7 +71,7 @@ class Queue:
 
     async def wait(self, strand, index):
         try:
-            self.got.append((index, await self.line.wait(strand)))
+            self.got.append((index, await self.line.wait(Place(strand))))
         except DeadlineExceeded:
             self.got.append((index, "late"))
 
@@ -112,6 +112,51 @@ def test_who_is_cancelled_or_late_leaves_the_line(reactor):
     queue.line.offer(connection)
     reactor.run_timers()
     assert queue.got[1:] == [(2, connection)]
+
+
+def test_who_finds_nothing_keeps_his_place(reactor):
+    """First come, first served, also when somebody else was faster."""
+    line, got = Line(reactor), []
+
+    async def wait(strand, index):
+        place = Place(strand)
+        while await line.wait(place) is None:
+            got.append(index)
+
+    for index in range(3):
+        reactor.spawn(wait, index)
+    line.freed()
+    line.freed()
+    reactor.run_timers()
+    assert got == [0, 1]
+    assert len(line) == 3
+    for _ in range(3):
+        connection = Connection()
+        line.offer(connection)
+        line.freed()
+        reactor.run_timers()
+    assert got == [0, 1, 1, 2]
+    assert len(line) == 0
+
+
+def test_room_on_a_shared_connection_is_for_the_first_who_can_use_it(reactor):
+    line, got = Line(reactor), []
+
+    async def wait(strand, index):
+        await line.wait(Place(strand, shares=index > 0))
+        got.append(index)
+
+    line.room()
+    for index in range(3):
+        reactor.spawn(wait, index)
+    assert not line.first_shares
+    line.room()
+    reactor.run_timers()
+    assert got == [1]
+    line.freed()
+    reactor.run_timers()
+    assert got == [1, 0]
+    assert line.first_shares
 
 
 def test_a_connection_given_to_one_who_was_cancelled_goes_to_the_next_or_is_closed(reactor):
