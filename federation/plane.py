@@ -381,11 +381,11 @@ class Plane:
             await sliced(publications)
         self._registries.report(self.catalog.findings)
         if made is not previous:
-            self._tell(made)
+            await self._tell(made)
 
-    def _tell(self, made: Compiled) -> None:
+    async def _tell(self, made: Compiled) -> None:
         """Say what is wrong, once each, in the log, and to the documents' sources."""
-        every = frozenset((*self.problems, *made.findings))
+        every = frozenset((*self.problems, *await sliced(made.finding())))
         for each in sorted(every - self._said, key=str):
             _log.warning("document.problem", problem=str(each))
         self._said = every

@@ -38,7 +38,8 @@ class Retiring:
     def _collecting(self, previous: Compiled, names: list[str]) -> Generator[None, None, None]:
         services = previous.setting.inputs.services
         for name in names:
-            self._kept += (previous.hosts.get(name), services.get(name))
+            plans = previous.dependents.get(name, frozenset())
+            self._kept += (previous.hosts.get(name), services.get(name), *(previous.rendered.get(key) for key in plans))
             yield
 
     async def run(self) -> None:
