@@ -101,7 +101,7 @@ class OpenStackClient:
         """One request; the answer's body. Raises CloudError. Cancelled, it may or may not have been done."""
 
         def work() -> bytes:
-            return self._ask(service, method, path, ends=time.monotonic() + _DEADLINE, body=body)
+            return self._ask(service, method, path, body=body)
 
         return await self._run(f"{method} {path}", work)
 
@@ -134,7 +134,9 @@ class OpenStackClient:
         found: list[T] = []
         ends = time.monotonic() + _DEADLINE
         for _ in range(_MOST_PAGES):
-            body = self._ask(service, "GET", path, ends=ends, query=query)
+            if time.monotonic() > ends:  # nobody waits for this thread any longer, and others wait for its place
+                break
+            body = self._ask(service, "GET", path, query=query)
             try:
                 page = msgspec.json.decode(body)
                 found += msgspec.convert(page[key], list[kind], strict=False)  # type: ignore[valid-type]
@@ -144,25 +146,16 @@ class OpenStackClient:
             if not marker or not page[key]:
                 return found
             query = {**query, **marker}
-        raise CloudError(f"{self._access} lists {path} without end: more than {_MOST_PAGES} pages; narrow the project")
+        raise CloudError(
+            f"{self._access} lists {path} without end: more than {_MOST_PAGES} pages or {_DEADLINE:.0f} s; narrow the project"
+        )
 
-    def _ask(
-        self,
-        service: str,
-        method: str,
-        path: str,
-        *,
-        ends: float,
-        query: Mapping[str, str] | None = None,
-        body: object = None,
-    ) -> bytes:
-        """ends: when the whole answer must be there; nobody waits for this thread any longer, and others wait for its place."""
+    def _ask(self, service: str, method: str, path: str, *, query: Mapping[str, str] | None = None, body: object = None) -> bytes:
         connection = self._connect()
         what = f"{method} {path}"
         try:
             proxy = getattr(connection, service)
-            answer = proxy.request(path, method, params=query or None, json=body, skip_cache=True, stream=True)
-            content = _read(answer, ends)
+            answer = proxy.request(path, method, params=query or None, json=body, skip_cache=True)
         except CloudError as error:
             raise CloudError(f"cannot {what} at {self._access}: {error}") from None
         except Exception as error:  # as above
@@ -170,10 +163,8 @@ class OpenStackClient:
         if answer.status_code >= 400:
             if answer.status_code in (401, 404):
                 self._forget(connection)  # credentials may be new; an API that was away when it was looked for has a wrong address
-            raise CloudError(
-                _said(what, self._access, answer.status_code, content.decode("utf-8", "replace")), status=answer.status_code
-            )
-        return content
+            raise CloudError(_said(what, self._access, answer.status_code, answer.text), status=answer.status_code)
+        return bytes(answer.content)
 
     def _refused(self, what: str, error: Exception) -> CloudError:
         """An exception of the SDK in our words. A token is kept whatever one API does: with Keystone away there would be no other."""
@@ -218,7 +209,9 @@ class OpenStackClient:
         except Exception as error:  # ConfigException, MissingRequiredOptions, KeyError …: of names and files, not of values
             words = " ".join(str(error).split())[:_WORDS]
             raise CloudError(f"cannot use the credentials of {self._access}: {type(error).__name__}: {words}") from None
-        return Connection(config=region)
+        connection = Connection(config=region)
+        connection.session.session.hooks["response"].append(_bounded)
+        return connection
 
     def __repr__(self) -> str:
         state = "connected" if self._connection is not None else "not connected"
@@ -286,18 +279,16 @@ def _check_yaml(path: str) -> None:
         raise CloudError(f"{path} is no YAML") from None
 
 
-def _read(answer: Any, ends: float) -> bytes:
-    """The whole body. Raises CloudError for one that is too large or too slow."""
-    parts, size = [], 0
-    with answer:
-        for part in answer.iter_content(_PIECE):
-            size += len(part)
-            parts.append(part)
-            if size > _MOST_BYTES:
-                raise CloudError(f"the answer is larger than {_MOST_BYTES >> 20} MiB; look at that API")
-            if time.monotonic() > ends:
-                raise CloudError(f"no whole answer in {_DEADLINE:.0f} s; look at that API")
-    return b"".join(parts)
+def _bounded(answer: Any, *_: object, **__: object) -> None:
+    """A hook of requests: reads the body, which requests itself would do without a bound. Raises CloudError for what is too large or slow."""
+    parts, size, ends = [], 0, time.monotonic() + _DEADLINE
+    for part in answer.iter_content(_PIECE):
+        size += len(part)
+        parts.append(part)
+        if size > _MOST_BYTES or time.monotonic() > ends:
+            answer.close()
+            raise CloudError(f"an answer of more than {_MOST_BYTES >> 20} MiB, or {_DEADLINE:.0f} s; look at that API")
+    answer._content = b"".join(parts)  # where `content` looks first; there is no public way to have read it
 
 
 def _next_page(page: Mapping[str, Any], key: str) -> dict[str, str]:
