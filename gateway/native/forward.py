@@ -44,6 +44,7 @@ from gateway.native.relay import Broken, drained, stream_answer, whole_answer
 from gateway.native.upgrade import agreed, refuse_unable, tunnel, upgrade_lines, wants_tunnel
 from gateway.native.upload import Body, Upload
 from gateway.policy.failure import Failure
+from gateway.policy.retry import Outcome
 from gateway.snapshot import Balance
 from gateway.table import Destination, Forwarding
 
@@ -92,16 +93,14 @@ async def forward(x: Exchange, head: RequestHead, action: Forwarding) -> bool:
     backend = state.backend
     if backend.hash is None and backend.balance is not _PASSTHROUGH:
         host = state.pick(now, repeatable=head.method in _SAFE)
-    elif backend.hash is None:
-        host = await for_request(x, head, state, repeatable=head.method in _SAFE)
     else:
-        host = pick(x, head, state, now, repeatable=head.method in _SAFE)
+        host = await _pick_by_request(x, head, state)
     x.operations = destination.response if x.cors is None and not x.cookie else operations(x, destination)
     if action.mirrors:
         x.runtime.mirror(x, head, action, destination)
+    if host is None:
+        raise NoHealthyEndpoint
     while True:
-        if host is None:
-            raise NoHealthyEndpoint
         x.host = x.given = host
         x.attempt_began = reactor.now
         state.started(host, x, x.attempt_began)
@@ -146,19 +145,10 @@ async def forward(x: Exchange, head: RequestHead, action: Forwarding) -> bool:
                 x.give_up()
                 continue
             outcome, error = failed_attempt(x, state, host, failed)
-        decision = decide_on(x, head, state, host, outcome)
-        if not decision.retry:
-            if error is None:
-                if decision.reason == "attempts used up" and x.retries:
-                    x.flag = b"URX" if x.flag == b"-" else x.flag + b",URX"
-                break
-            if decision.reason == "attempts used up":
-                error.flag += ",URX"
-            raise error
-        x.give_up()
-        host = await next_host(x, state, decision)
-        if host is None and error is not None:
-            raise error
+        next_one = await _again(x, head, state, host, outcome, error)
+        if next_one is None:
+            break
+        host = next_one
     assert response is not None
     if head.rewrite and agreed(head, response, multiplexed=upstream.multiplexed):
         return await tunnel(x, head, response, upstream)
@@ -167,6 +157,36 @@ async def forward(x: Exchange, head: RequestHead, action: Forwarding) -> bool:
     if not whole_answer(x, head, response, upstream, state, host):
         await drained(x)
     return x.keep
+
+
+async def _pick_by_request(x: Exchange, head: RequestHead, state: BackendState) -> Host | None:
+    """The endpoint, where something of the request chooses it. Raises GatewayError."""
+    repeatable = head.method in _SAFE
+    if state.backend.hash is None:
+        return await for_request(x, head, state, repeatable=repeatable)
+    return pick(x, head, state, x.strand.reactor.now, repeatable=repeatable)
+
+
+async def _again(
+    x: Exchange, head: RequestHead, state: BackendState, host: Host, outcome: Outcome, error: GatewayError | None
+) -> Host | None:
+    """After an attempt that was not the last word: the endpoint of the next one, once its back-off is over; None: the answer that is here
+    stands. Raises the error, or another, where there is no answer."""
+    decision = decide_on(x, head, state, host, outcome)
+    if not decision.retry:
+        used_up = decision.reason == "attempts used up"
+        if error is None:
+            if used_up and x.retries:
+                x.flag = b"URX" if x.flag == b"-" else x.flag + b",URX"
+            return None
+        if used_up:
+            error.flag += ",URX"
+        raise error
+    x.give_up()
+    found = await next_host(x, state, decision)
+    if found is None:
+        raise error or NoHealthyEndpoint()
+    return found
 
 
 def _kept(x: Exchange, head: RequestHead, state: BackendState, host: Host) -> Upstream | Http2Client | None:

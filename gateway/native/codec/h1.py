@@ -148,9 +148,8 @@ class ServerCodec(_Receiver):
         keep_alive = minor == 1
         rewrite = minor == 0
         expect = False
-        head.user_agent = head.request_id = b""
+        head.user_agent = head.request_id = head.upgrade = b""
         head.nominated = ()
-        head.upgrade = b""
         for field in specials:
             kind = field[0]
             if kind == _HOST:
@@ -190,10 +189,9 @@ class ServerCodec(_Receiver):
             raise Malformed("http1.missing_host" if not hosts else "http1.multiple_hosts")
         if not hosts:
             head.authority = head.host = b""
-        if coded >= 0:
-            if length >= 0:
-                raise Malformed("http1.content_length_and_transfer_encoding")
-        elif length <= 0:
+        if coded >= 0 and length >= 0:
+            raise Malformed("http1.content_length_and_transfer_encoding")
+        if coded < 0 and length < 0:
             length = 0
         if head.upgrade:
             head.upgrade = wanted_upgrade(head, length) if minor else b""
@@ -203,17 +201,22 @@ class ServerCodec(_Receiver):
         head.keep_alive = keep_alive
         head.expect = expect and length != 0
         head.rewrite = rewrite
-        if method == b"CONNECT":
-            check_connect(target, head)
-            head.rewrite = True
-            head.target, head.path = target, b""
-            return head
-        if not target.startswith(b"/"):
-            target = other_target(method, target, head, secure=self.secure)
-            head.rewrite = True
+        if not target.startswith(b"/") or method == b"CONNECT":
+            target = self._other_target(method, target, head)
+            if not target:
+                return head
         head.target = target
         head.path = target.partition(b"?")[0]
         return head
+
+    def _other_target(self, method: bytes, target: bytes, head: RequestHead) -> bytes:
+        """Of a target that is no path: the one that it stands for; b"" for CONNECT's, which is in the head then. Raises GatewayError."""
+        head.rewrite = True
+        if method != b"CONNECT":
+            return other_target(method, target, head, secure=self.secure)
+        check_connect(target, head)
+        head.target, head.path = target, b""
+        return b""
 
 
 class ClientCodec(_Receiver):
