@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import msgspec
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from federation.store import ABSENT, Stored
@@ -136,7 +136,6 @@ def test_proposals_are_withdrawn_when_nobody_knows_what_became_of_them() -> None
     assert not of.proposed
 
 
-@settings(deadline=None)
 @given(st.lists(st.tuples(st.integers(0, 2), st.integers(0, 30)), max_size=40))
 def test_gateways_that_write_in_turns_end_with_one_table(wants: list[tuple[int, int]]) -> None:
     """Each step one gateway learns of one service and writes by what it read last, as check-and-set lets it."""

@@ -7,7 +7,7 @@ from fuzz_targets import TARGETS
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-PROFILE = settings(max_examples=150, deadline=None, suppress_health_check=list(HealthCheck), derandomize=True)
+PROFILE = settings(max_examples=150, suppress_health_check=list(HealthCheck), derandomize=True)
 
 
 def mutated(seeds):

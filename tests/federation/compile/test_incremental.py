@@ -126,7 +126,7 @@ class Everywhere:
         return True
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=150)
 @given(st.lists(st.lists(_change, min_size=1, max_size=3), min_size=1, max_size=6))
 def test_recompile_ends_where_compile_all_does(rounds: list[list[Service | str]]) -> None:
     made = compile_all(BASE)

@@ -41,7 +41,7 @@ steps = st.lists(
 
 
 @given(steps)
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=200)
 def test_any_interleaving_of_changes_converges(script):
     pair, last = joined(), {}
     for what, how in script:

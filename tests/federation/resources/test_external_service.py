@@ -4,7 +4,7 @@ import itertools
 
 import pytest
 import yaml
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from written import assert_one_error, load, raw_documents, spec, warnings
 
@@ -204,7 +204,6 @@ OPTIONS = (
 )
 
 
-@settings(deadline=None)
 @given(
     st.lists(st.sampled_from(PROTOCOLS), min_size=1, max_size=3),
     st.lists(st.sampled_from(OPTIONS), unique=True),

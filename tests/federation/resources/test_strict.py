@@ -244,7 +244,7 @@ _values = st.recursive(
 
 
 @pytest.mark.slow
-@settings(deadline=None, max_examples=300)
+@settings(max_examples=300)
 @given(st.sampled_from(sorted(_READ.values(), key=lambda kind: kind.name)), _values)
 def test_whatever_is_written_becomes_a_message_or_faults_and_never_an_exception(kind, value):
     message, faults = read_message(kind.model, value)
@@ -253,7 +253,7 @@ def test_whatever_is_written_becomes_a_message_or_faults_and_never_an_exception(
 
 
 @pytest.mark.slow
-@settings(deadline=None, max_examples=200)
+@settings(max_examples=200)
 @given(
     st.dictionaries(st.sampled_from(["apiVersion", "kind", "metadata", "spec", "items", "x"]), _values),
     st.sampled_from(["v1", "fedgate.io/v1", "networking.istio.io/v1"]),

@@ -151,7 +151,7 @@ def test_a_backend_that_is_gone_and_a_worker_that_died_count_no_more(workers):
     assert gateway.views[0].counter(counter_key("b", "pending")).total() == 0
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(st.lists(st.tuples(st.integers(0, 1), st.sampled_from(["look", "begin", "end"])), max_size=100), st.integers(1, 4))
 def test_two_workers_that_look_before_either_begins_exceed_a_limit_by_one_each_at_most(steps, limit):
     gateway = Workers(limits=Limits(pending=limit))

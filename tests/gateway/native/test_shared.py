@@ -190,7 +190,7 @@ class _Model:
         self.counts: dict[tuple[int, int], int] = {}
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(st.lists(st.tuples(st.sampled_from("erafc"), st.integers(0, 2), st.integers(2, 9), st.integers(-3, 5)), max_size=40))
 def test_the_tables_behave_like_dictionaries(steps: list[tuple[str, int, int, int]]) -> None:
     memory = Shared.create(3)

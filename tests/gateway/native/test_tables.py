@@ -80,7 +80,7 @@ def test_a_counter_that_is_given_back_hides_none_behind_it():
     assert reader.largest() == 4
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(st.lists(st.tuples(st.integers(0, 40), st.sampled_from(["write", "forget"]), st.integers(1, 99)), max_size=120))
 def test_marks_are_a_dictionary_whatever_is_given_back_in_between(steps):
     # Keys that all fall on few places, so that they lie behind each other.

@@ -400,7 +400,7 @@ steps = st.lists(st.tuples(st.booleans(), st.sampled_from(["send", "read", "end"
 
 
 @pytest.mark.slow
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(st.booleans(), steps)
 def test_whatever_happens_in_whatever_order_every_byte_and_both_ends_arrive(tcp, steps):
     desk = Desk(tcp=tcp)

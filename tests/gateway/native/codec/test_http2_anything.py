@@ -11,7 +11,7 @@ from gateway.native.codec.events import END, RequestHead
 from gateway.native.codec.http2 import Http2Codec
 from gateway.native.codec.http2_events import ConnectionFault
 
-MANY = profile(max_examples=300, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+MANY = profile(max_examples=300, suppress_health_check=[HealthCheck.too_slow])
 sids = st.sampled_from([0, 1, 1, 1, 2, 3, 3, 5, 7, 2**31 - 1])
 payloads = (
     st.binary(max_size=40)

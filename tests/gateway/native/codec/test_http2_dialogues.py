@@ -96,7 +96,7 @@ def is_beginning(page, whole):
 
 @pytest.mark.slow
 @pytest.mark.parametrize(("make_client", "make_server"), PAIRINGS)
-@settings(max_examples=120, deadline=None, suppress_health_check=[HealthCheck.data_too_large, HealthCheck.too_slow])
+@settings(max_examples=120, suppress_health_check=[HealthCheck.data_too_large, HealthCheck.too_slow])
 @given(data=st.data())
 def test_both_sides_hear_what_was_said(make_client, make_server, data):
     plans = data.draw(st.lists(exchanges(), min_size=1, max_size=4))
@@ -148,7 +148,7 @@ def test_both_sides_hear_what_was_said(make_client, make_server, data):
 
 
 @pytest.mark.slow
-@settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.data_too_large, HealthCheck.too_slow])
+@settings(max_examples=60, suppress_health_check=[HealthCheck.data_too_large, HealthCheck.too_slow])
 @given(plans=st.lists(exchanges(), min_size=1, max_size=3), cuts=st.lists(st.integers(1, 5_000), min_size=1, max_size=6))
 def test_where_the_bytes_are_cut_makes_no_difference(plans, cuts):
     client, server = Theirs(client=True), Ours(client=False)
