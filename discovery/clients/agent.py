@@ -117,8 +117,8 @@ class Agent:
 
 
 class TokenFile:
-    """The token as its file has it now; "" for a path that is "". `last`: what was read last. A file that is gone for a moment (a secret
-    being swapped) keeps that."""
+    """The token as its file has it now; "" for a path that is "". `last`: what was read last. A file that is gone or empty for a moment (a
+    secret being swapped, or written) keeps that: to one without a token, an agent shows less, and says that this is all there is."""
 
     def __init__(self, path: str) -> None:
         self.last = ""
@@ -140,6 +140,10 @@ class TokenFile:
                 raise NoAnswer(
                     f"the token file {self._path} holds a space, a line break or what is no ASCII; write the token alone"
                 )
+            if not token:
+                if not self.last:
+                    raise NoAnswer(f"the token file {self._path} is empty; write the token there, or leave tokenFile out")
+                return self.last
             self.last, self._seen = token, now
         return self.last
 

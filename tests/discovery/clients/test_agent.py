@@ -130,7 +130,7 @@ async def test_a_token_that_cannot_be_sent_is_refused_before_anybody_quotes_it(t
     assert "secret" not in str(caught.value)
 
 
-def test_a_token_is_kept_while_its_file_is_gone(tmp_path):
+def test_a_token_is_kept_while_its_file_is_gone_or_empty(tmp_path):
     path = tmp_path / "token"
     token = TokenFile(str(path))
     with pytest.raises(NoAnswer, match="No such file"):
@@ -138,7 +138,12 @@ def test_a_token_is_kept_while_its_file_is_gone(tmp_path):
     path.write_bytes(b"\xff")
     with pytest.raises(NoAnswer, match="is not text"):
         token.read()
+    path.write_text("\n")
+    with pytest.raises(NoAnswer, match="is empty"):
+        token.read()
     path.write_text("one")
+    assert token.read() == "one"
+    path.write_text("")  # as whoever writes it anew begins
     assert token.read() == "one"
     path.unlink()
     assert token.read() == "one"
