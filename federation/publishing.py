@@ -185,7 +185,7 @@ class Publishing:
     @property
     def until(self) -> float:
         """When to offer again though nothing changed, on trio's clock; inf for never."""
-        return self._unheard.until
+        return self._unheard.until if self._wanted.value else float("inf")  # while nobody publishes, an offer moves nothing on
 
     def statuses(self) -> tuple[PublisherStatus, ...]:
         """In the order of the Node. One that cannot even be made has its error too. After `leave`, those that could not."""

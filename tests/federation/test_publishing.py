@@ -167,6 +167,16 @@ async def test_nothing_is_told_before_the_peers_were_heard_or_waited_for(world, 
     assert world.publishing.until == float("inf")
 
 
+async def test_nobody_is_woken_for_peers_once_nothing_is_published(world, autojump_clock):
+    """A time that is over and stays so would make the plane begin round after round."""
+    world.want({"consul": {}})
+    await world.offer("a.x", unheard=("west",))
+    world.want()
+    await trio.sleep(PEERS_WITHIN + 1)
+    await world.offer("a.x", unheard=("west",))
+    assert world.publishing.until == float("inf")
+
+
 async def test_a_change_costs_what_it_touches_and_equal_ones_tell_nobody(world):
     world.want({"consul": {}})
     await world.offer("a.x", "b.x")
