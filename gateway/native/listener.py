@@ -110,6 +110,7 @@ class Listeners:
         self._most_greetings = most_greetings
         self._greetings: dict[Strand, None] = {}  # in order of their beginning
         self._doors: dict[str, Door] = {}
+        self._applied = 0  # how often `_doors` were made
         self._sockets: Sockets = {}
         self._open: dict[tuple[str, int], socket.socket] = {}  # (listener key, worker) → what this worker accepts from
         self._absent: list[int] = []
@@ -126,6 +127,7 @@ class Listeners:
         inbounds = {part.sni: part for part in snapshot.parts.values() if isinstance(part, Inbound)}
         served = [listener for listener in snapshot.listeners() if listener.kind is not ListenerKind.ADMIN]
         before = self._doors
+        self._applied += 1
         self._doors = {
             listener.key: Door(listener, contexts, inbounds, snapshot.parts, before=before.get(listener.key)) for listener in served
         }
@@ -312,11 +314,14 @@ class Listeners:
                 await self._serve(strand, stream, door.open(stream, peer), b"")
                 return
             self._greetings[strand] = None
+            applied = self._applied
             try:
                 stream, context, data = await door.greet(strand, stream, peer, self._handoff)
             finally:
                 self._greetings.pop(strand, None)
             self.handshakes += bool(context.tls_version)
+            if applied != self._applied and context.tcp is not None:
+                self._look_again(context, stream)
             await self._serve(strand, stream, context, data)
         except Refused as refused:
             self.handshake_failures += refused.in_tls
@@ -328,6 +333,15 @@ class Listeners:
             self.connections -= 1
             if not self.connections:
                 self._empty.set()
+
+    def _look_again(self, context: ConnectionContext, stream: Stream) -> None:
+        """What a connection that will be relayed chose before it greeted us to the end may have gone meanwhile; once it is relayed, nobody
+        looks until the next change (native/withdrawn). Raises Refused."""
+        assert context.tcp is not None
+        local = "" if context.listener.unix else stream.sock.getsockname()[0]
+        gone = [backend for backend in sorted(context.tcp.backends) if not self.offers(context, local, backend)]
+        if gone:
+            raise Refused("unknown-name", f"{gone[0]} was taken away during the handshake")
 
     def refuse(self, reason: str, detail: str = "", **where: object) -> None:
         """Count it, and say so, at most once a second for each reason."""

@@ -204,6 +204,69 @@ async def test_an_export_that_is_withdrawn_ends_what_came_by_it(how, passthrough
         await settled(gateway)
 
 
+@pytest.mark.slow
+@pytest.mark.parametrize("withdrawn", [True, False])
+async def test_who_was_shaking_hands_when_it_was_withdrawn_is_not_relayed(withdrawn):
+    """Its chain was chosen before, and its relay begins after all were looked at."""
+    echo = Echo()
+    leaf = certs.gateway_leaf(EAST, "east.example")
+    tls = DownstreamTls(TlsMode.ISTIO_MUTUAL, (leaf.ref,), bundles=BUNDLES, alpn=("istio",))
+    inbound = Inbound(SNI, INNER, ("west.example",), (ID,))
+    async with running(
+        *parts(echo, name=INNER),
+        inbound,
+        workloads=[echo],
+        chain=FilterChain("east-west", tls=tls),
+        kind=ListenerKind.EAST_WEST,
+        node=node(0),
+    ) as gateway:
+        gateway.secrets.set(certs.secrets(leaf))
+        await trio.testing.wait_all_tasks_blocked(0.01)
+        raw = Halting(await gateway.connect())
+        stream = trio.SSLStream(raw, peer(), server_hostname=SNI, https_compatible=True)
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(stream.do_handshake)
+            await raw.greeted.wait()
+            change = WITHDRAWN["withdrawn"] if withdrawn else ([Inbound("more", INNER, (), (), passthrough=True)], [])
+            gateway.snapshots.set(gateway.snapshots.value.changed(*change))
+            await trio.sleep(0.1)
+            raw.go_on.set()
+        if withdrawn:
+            await ends(stream)
+            assert not gateway.engine.runtime.relays
+        else:
+            await says(stream)
+        await trio.aclose_forcefully(stream)
+        await settled(gateway)
+
+
+class Halting(trio.abc.HalfCloseableStream):
+    """A client's end that stops before its second flight, until it may go on."""
+
+    def __init__(self, inner):
+        self._inner, self._flights = inner, 0
+        self.greeted, self.go_on = trio.Event(), trio.Event()
+
+    async def send_all(self, data):
+        self._flights += 1
+        if self._flights == 2:
+            self.greeted.set()
+            await self.go_on.wait()
+        await self._inner.send_all(data)
+
+    async def wait_send_all_might_not_block(self):
+        await self._inner.wait_send_all_might_not_block()
+
+    async def send_eof(self):
+        await self._inner.send_eof()
+
+    async def receive_some(self, max_bytes=None):
+        return await self._inner.receive_some(max_bytes)
+
+    async def aclose(self):
+        await self._inner.aclose()
+
+
 def peer():
     """A client context of the gateway in the west."""
     import ssl
