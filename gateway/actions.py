@@ -26,11 +26,14 @@ from gateway.snapshot import (
 )
 
 _AUTHORITY = ("host", ":authority")  # one thing with two names
+# Where a message ends is said by whoever sends its body. Taken out or changed, one message's body would be read as the next message.
+_FRAMING = ("content-length", "transfer-encoding")
+_KEPT = frozenset((b"host", *(name.encode() for name in _FRAMING)))
 
 
 class Operations:
     """Header operations as bytes, those of the destination before those of the route; each removes, then sets, then adds. An empty
-    value does nothing, as in Envoy (keep_empty_value off).
+    value does nothing, as in Envoy (keep_empty_value off). What frames the body is passed over.
 
     steps: (removed or replaced names, lines to append) in order; of a level whose values have command operators (removed names, Changes).
     authority: what Host was set to, b"" if it was not. recalls: an answer with these tells of the request's headers.
@@ -43,7 +46,7 @@ class Operations:
         self.steps: list[tuple[frozenset[bytes], tuple[bytes, ...] | Changes]] = []
         self.recalls = any(reads_request(value) for level in levels for _, value in (*level.set, *level.add))
         for level in levels:
-            gone = {name.lower().encode() for name in level.remove} - {b"host"}
+            gone = {name.lower().encode() for name in level.remove} - _KEPT
             self.authority = _authority(level) or self.authority
             if any(isinstance(value, Template) for _, value in (*level.set, *level.add)):
                 self.steps.append((frozenset(gone), Changes(*(_ours(values) for values in (level.set, level.add)))))
@@ -64,8 +67,8 @@ _Values = tuple[tuple[str, str | Template], ...]
 
 
 def _ours(values: _Values) -> list[tuple[str, str | Template]]:
-    """Those of headers: not the authority's, which is no header."""
-    return [(name.lower(), value) for name, value in values if value and name.lower() not in _AUTHORITY]
+    """Those of headers: not the authority's, which is no header, nor the body's framing."""
+    return [(name.lower(), value) for name, value in values if value and name.lower() not in (*_AUTHORITY, *_FRAMING)]
 
 
 def _texts(values: _Values) -> list[tuple[str, str]]:

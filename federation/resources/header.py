@@ -7,11 +7,12 @@ from collections.abc import Iterator
 from pydantic import Field
 
 from federation.resources.checks import fault, header_name_fault, header_value_fault, warning
-from federation.resources.message import Fault, Message
+from federation.resources.message import Fault, Message, Path
 from federation.resources.substitution import Misread, parse
 from gateway.snapshot import Operator, Template
 
 AUTHORITY = ("host", ":authority")  # one thing with two names: setting it rewrites the authority
+_FRAMING = ("content-length", "transfer-encoding")
 _OF_ANSWERS = ("RESP", "RESPONSE_CODE_DETAILS", "UPSTREAM_HOST")
 
 
@@ -37,8 +38,10 @@ class Headers(Message):
                     yield from fault((side, verb, name), _name_fault(name, authority=side == "request"))
                     yield from fault((side, verb, name), header_value_fault(value))
                     yield from _operator_faults((side, verb, name), value)
+                    yield from _framing((side, verb, name), name)
             for index, name in enumerate(operations.remove):
                 yield from fault((side, "remove", index), _name_fault(name, authority=False))
+                yield from _framing((side, "remove", index), name)
 
 
 def _operator_faults(path: tuple[str, str, str], value: str) -> Iterator[Fault]:
@@ -57,6 +60,12 @@ def _operator_faults(path: tuple[str, str, str], value: str) -> Iterator[Fault]:
         for part in template.parts:
             if isinstance(part, Operator) and part.name in _OF_ANSWERS:
                 yield from warning(path, f"`%{part.name}%` is empty in a request's headers: nothing has been answered yet")
+
+
+def _framing(path: Path, name: str) -> Iterator[Fault]:
+    """A warning for what would let one message's body be read as the next message."""
+    if name.lower() in _FRAMING:
+        yield from warning(path, f"`{name}` stays as it is: the gateway itself says where a body ends; leave it out")
 
 
 def _name_fault(name: str, *, authority: bool) -> str | None:

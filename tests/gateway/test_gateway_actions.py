@@ -169,3 +169,22 @@ def test_mirrors_and_filters_belong_to_routes_that_send_on():
         assert other.fault is None
         assert other.cors is None
     assert compiled().cors is None
+
+
+def test_header_operations_leave_alone_where_a_body_ends():
+    """Else what a client sends as a body would be read as the next request."""
+    names = ("Content-Length", "transfer-encoding", "x-a")
+    length = Template((Operator("REQ", "x-length"),))
+    found = Operations(
+        HeaderOperations(remove=names),
+        HeaderOperations(set=tuple((name, "3") for name in names)),
+        HeaderOperations(add=(("content-length", length), ("x-b", length))),
+    )
+    (removed, nothing), (replaced, set_), (gone, changes) = found.steps
+    assert (removed, nothing, replaced, set_, gone) == ({b"x-a"}, (), {b"x-a"}, (b"x-a: 3",), set())
+    assert changes.applied([b"content-length: 5"], Lengths()) == [b"content-length: 5", b"x-b: 3"]
+
+
+class Lengths:
+    def requested(self, name):
+        return b"3"

@@ -51,3 +51,18 @@ spec:
     assert not found.problems
     assert [note.path for note in found.notes] == ["spec.http[0].headers.request.set.a"] * 2
     assert [note.message.split("`")[1] for note in found.notes] == ["%RESP%", "%UPSTREAM_HOST%"]
+
+
+def test_where_a_body_ends_is_nothing_that_headers_can_change():
+    text = "apiVersion: networking.istio.io/v1\nkind: VirtualService\nmetadata: {name: a}\nspec:\n"
+    written = with_headers(
+        "request: {remove: [a, Content-Length], set: {Transfer-Encoding: x}}, response: {add: {content-length: '%REQ(a)%'}}"
+    )
+    found = load(text + "\n".join("  " + line for line in written.splitlines()))
+    assert not found.problems
+    assert [note.path.removeprefix("spec.http[0].headers.") for note in found.notes] == [
+        "request.set.Transfer-Encoding",
+        "request.remove[1]",
+        "response.add.content-length",
+    ]
+    assert all("stays as it is" in note.message for note in found.notes)
