@@ -82,7 +82,11 @@ def _arguments() -> argparse.Namespace:
         prog="python -m bench", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("what", choices=(*BENCHMARKS, "all"))
-    parser.add_argument("--peers", default=PEERS, help="comma-separated; what is missing is left out with a note")
+    parser.add_argument(
+        "--peers",
+        default=PEERS,
+        help="comma-separated; what is missing is left out with a note; compiled: fedgate with compiled codecs",
+    )
     parser.add_argument("--seconds", type=int, default=3, help="of each measurement; of drill: after the event, 15 at least")
     parser.add_argument("--rounds", type=int, default=5, help="interleaved rounds")
     parser.add_argument("--minutes", type=int, default=10, help="of soak")

@@ -288,8 +288,13 @@ spec:
     return [*tools.fedgate(), "run", "-c", str(folder / "gateway.yaml")]
 
 
+def _compiled(folder: Path, ports: Ports, certificate: Path, key: Path) -> list[str]:
+    return [*tools.with_compiled_codecs(), *_fedgate(folder, ports, certificate, key)]
+
+
 Writer = Callable[[Path, Ports, Path, Path], list[str]]
-PEERS: dict[str, Writer] = {"fedgate": _fedgate, "envoy": _envoy, "haproxy": _haproxy, "nginx": _nginx}
+PEERS: dict[str, Writer] = {"fedgate": _fedgate, "compiled": _compiled, "envoy": _envoy, "haproxy": _haproxy, "nginx": _nginx}
+"""By the name that `--peers` has for it; `compiled` is fedgate with compiled codecs (`make compiled`)."""
 
 
 def start(name: str, folder: Path, ports: Ports, certificate: Path, key: Path, *, core: int | None) -> Pinned:

@@ -10,6 +10,7 @@ from pathlib import Path
 
 HERE = Path(__file__).parent
 BUILD = HERE.parent / "build" / "bench"
+COMPILED = HERE.parent / "build" / "compiled"
 LIBRARIES = {"handshakes": ("-lssl", "-lcrypto")}
 
 
@@ -61,3 +62,10 @@ def envoy() -> str:
 def fedgate() -> list[str]:
     """The command that runs this checkout."""
     return [str(Path(sys.executable).parent / "fedgate")]
+
+
+def with_compiled_codecs() -> list[str]:
+    """What to write before `fedgate`'s command. Raises Missing where they were not built."""
+    if not COMPILED.exists():
+        raise Missing(f"{COMPILED} is not there: make compiled")
+    return ["env", f"PYTHONPATH={COMPILED}"]
