@@ -78,8 +78,12 @@ async def _own(
         x.strand.until(limit)
         given = await pool.line.wait(place)
         if given is not None:
-            if not shares and given.server_name == _name(x, state, host):
-                return given
+            try:
+                if not shares and given.server_name == _name(x, state, host):
+                    return given
+            except AttemptFailed:  # there is no such name: the place goes to who comes next
+                given.close()
+                raise
             given.close()  # opened for another name, or spoke HTTP/1 already; another may be opened in its place
         elif shares and pool.available(_wanted_name(x, state, host)) is not None:
             return None

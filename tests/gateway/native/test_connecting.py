@@ -7,8 +7,9 @@ import trio
 import trio.testing
 from h2_talk import Client, Http2Workload
 from native_engine import NAME, OK, Workload, backend, endpoint, forward, host, read_until, running
+from relaying import AUTHORITY, server_context
 
-from gateway.snapshot import EndpointSet, Http2, Limits
+from gateway.snapshot import EndpointSet, Http2, Limits, UpstreamTls, UpstreamTlsMode
 
 GET = b"GET / HTTP/1.1\r\nHost: a.test\r\n\r\n"
 SOON = 15  # seconds: well before the route's time ends
@@ -329,3 +330,33 @@ async def test_who_speaks_http_2_is_not_starved_by_those_who_do_not():
         await talk.ended.wait()
         await read_until(second, b"ok")
         assert workload.asked == [1, 2, 1]
+
+
+async def test_a_name_that_is_none_takes_no_connection_with_it():
+    """Who waited under it is given one, and cannot use it: it has to go on to others, for there is only this one."""
+    slow, tls = Slow(), UpstreamTls(UpstreamTlsMode.SIMPLE, ca=AUTHORITY.pem)
+    workload = Secure(slow.one)
+    async with (
+        running(*parts(workload, http2=None, tls=tls, limits=Limits(connections=1)), workloads=[workload]) as gateway,
+        await gateway.connect() as first,
+        await gateway.connect() as second,
+    ):
+        with trio.fail_after(SOON):
+            await first.send_all(GET)
+            while not workload.requests:
+                await trio.testing.wait_all_tasks_blocked(0.005)
+            await second.send_all(GET.replace(b"a.test", b"a" * 64 + b".test"))  # a label has 63 characters at most
+            await waits(gateway, 1)
+            slow.go.release()
+            await read_until(first, b"ok")
+            assert (await read_until(second, b"\r\n\r\n")).startswith(b"HTTP/1.1 503")
+            slow.go.release()
+            await first.send_all(GET)
+            await read_until(first, b"ok")
+        (known,) = gateway.engine.runtime.states[NAME].hosts.values()
+        assert known.pool.opened == 1
+
+
+class Secure(Workload):
+    async def _serve(self, stream):
+        await super()._serve(trio.SSLStream(stream, server_context(), server_side=True, https_compatible=True))
