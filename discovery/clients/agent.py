@@ -96,9 +96,9 @@ class Agent:
             raise NoAnswer(f"the answer is larger than {MOST_BYTES >> 20} MiB; {self._narrow}")
         return Answered(answer.status_code, answer.headers, found)
 
-    def redacted(self, text: str) -> str:
-        """Without our token, which whoever answers may have sent back."""
-        return text.replace(token, "[redacted]") if (token := self._token.last) else text
+    def redacted(self, body: bytes) -> bytes:
+        """Without our token, which whoever answers may have sent back. Before it is cut: of half a token nothing is found."""
+        return body.replace(token.encode(), b"[redacted]") if (token := self._token.last) else body
 
     def _connect(self) -> httpx2.AsyncClient:
         address, path = self._to.address.rstrip("/"), None

@@ -83,7 +83,7 @@ class Session:
         except NoAnswer as error:
             raise Unreachable(f"{self.to.address}: {what}: {error}") from None
         if answer.status >= 300 and answer.status not in (404, 409):
-            said = self._agent.redacted(answer.body[:800].decode("utf-8", "replace"))
+            said = self._agent.redacted(answer.body)[:800].decode("utf-8", "replace")
             raise Refused(answer.status, _refusal(self.to.address, what, answer.status, said))
         return Response(answer.status, answer.headers, answer.body)
 

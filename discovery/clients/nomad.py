@@ -110,7 +110,7 @@ class NomadClient:
         return Answer(value, max(1, _number(answer.headers.get("x-nomad-index", ""))))
 
     def _refusal(self, path: str, status: int, body: bytes) -> str:
-        said = self._agent.redacted(" ".join(body[:200].decode("utf-8", "replace").split()))
+        said = " ".join(self._agent.redacted(body)[:200].decode("utf-8", "replace").split())
         advice = ""
         if status == 403:
             source = self.options.token_file or "no token (tokenFile is not written)"

@@ -8,6 +8,8 @@ import trio
 
 from discovery.clients import agent as module
 from discovery.clients.agent import Agent, NoAnswer, TokenFile
+from discovery.clients.consul_session import ConsulConnection, Refused, Session
+from discovery.clients.nomad import NomadClient, NomadOptions, NomadRefused
 
 OK = b"HTTP/1.1 200 OK\r\ncontent-length: 2\r\n"
 
@@ -115,11 +117,27 @@ async def test_the_token_is_sent_and_taken_out_of_what_comes_back(says, tmp_path
     (tmp_path / "token").write_text("top-secret\n")
     address, asked = await says(OK + b"\r\n[]")
     agent = Agent("Nomad", To(address, str(tmp_path / "token")), connections=2, narrow="")
-    assert agent.redacted("nothing yet") == "nothing yet"
+    assert agent.redacted(b"nothing yet") == b"nothing yet"
     await agent.request("GET", "/", [], within=5.0)
     assert "x-nomad-token: top-secret" in asked[0].lower()
-    assert agent.redacted("no top-secret here") == "no [redacted] here"
+    assert agent.redacted(b"no top-secret here") == b"no [redacted] here"
     await agent.aclose()
+
+
+@pytest.mark.parametrize("before", [195, 795])
+async def test_half_a_token_is_not_shown_either_where_what_came_back_is_cut(says, tmp_path, before):
+    (tmp_path / "token").write_text("top-secret")
+    body = b"%b top-secret" % (b" " * (before - 2) + b"x")
+    answer = b"HTTP/1.1 403 No\r\ncontent-length: %d\r\n\r\n%b" % (len(body), body)
+    address, _ = await says(answer)
+    async with NomadClient(NomadOptions(address, token_file=str(tmp_path / "token"))) as client:
+        with pytest.raises(NomadRefused) as caught:
+            await client.get("/v1/x", msgspec.json.Decoder())
+    assert "top" not in str(caught.value)
+    async with Session(ConsulConnection(address, token_file=str(tmp_path / "token")), connections=1) as session:
+        with pytest.raises(Refused) as caught:
+            await session.request("GET", "/v1/x", [])
+    assert "top" not in str(caught.value)
 
 
 @pytest.mark.parametrize("text", ["top-secret\nsecond", "top secret", "t\u00f6p-secret", "top-secret\0"])
