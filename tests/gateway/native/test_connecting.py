@@ -316,6 +316,52 @@ async def test_who_cannot_speak_http_2_is_not_starved_by_those_who_do():
         assert workload.asked == [2, 2, 1, 2]
 
 
+class EachInTurn(Both):
+    """Answers a request of HTTP/2 when its own event is set. ends: of the requests, in their order."""
+
+    def __init__(self):
+        super().__init__()
+        self.ends = []
+
+    async def _two(self, peer, sid, head, body):
+        end = trio.Event()
+        self.ends.append(end)
+        self.asked.append(2)
+        await end.wait()
+        peer.connection.send_headers(sid, [(":status", "204")], end_stream=True)
+        await peer.flush()
+
+
+async def test_for_one_who_cannot_share_one_connection_goes_and_the_others_stay():
+    workload = EachInTurn()
+    options = {"http2": Http2(client=True, streams=2), "limits": Limits(connections=3)}
+    async with (
+        running(*parts(workload, **options), workloads=[workload]) as gateway,
+        await gateway.connect() as stream,
+        Client.to(gateway.port) as client,
+    ):
+        with trio.fail_after(SOON):
+            talks = []
+            for number in range(6):  # two on each of three connections
+                talks.append(await client.start())
+                await asked(workload, number + 1)
+            await stream.send_all(GET)
+            await waits(gateway, 1)
+            for number in (0, 2, 4):
+                workload.ends[number].set()
+                await talks[number].ended.wait()
+            (known,) = gateway.engine.runtime.states[NAME].hosts.values()
+            assert [each.going for each in known.pool.multiplexed].count(True) == 1
+            talks.append(await client.start())
+            await asked(workload, 7)  # there is room on those that stay
+            workload.go.release()
+            for end in workload.ends:
+                end.set()
+            await read_until(stream, b"ok")
+            for talk in talks:
+                await talk.ended.wait()
+
+
 async def test_who_speaks_http_2_is_not_starved_by_those_who_do_not():
     async with one_connection() as (gateway, workload, stream, client), await gateway.connect() as second:
         await stream.send_all(GET)
