@@ -41,6 +41,7 @@ class CustomBuildHook(BuildHookInterface):
         command = [sys.executable, "setup.py", "--quiet", "build_ext", "--inplace", " ".join(modules)]
         done = subprocess.run(command, cwd=self._folder, env={**os.environ, "MYPYPATH": "."}, capture_output=True, text=True)
         if done.returncode:
+            shutil.rmtree(self._folder, ignore_errors=True)
             raise RuntimeError(
                 f"the codecs could not be compiled (a C compiler and Python's headers are needed):\n{done.stdout}{done.stderr}"
             )
