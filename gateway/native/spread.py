@@ -21,6 +21,7 @@ from discovery.model import Health
 from gateway.native.host import Host
 from gateway.policy import warmup, zones
 from gateway.policy.balance import Count, Loads, Random, availability, loads, picker
+from gateway.policy.hashing import normalized
 from gateway.policy.keyed import Keyed
 from gateway.snapshot import Backend, Balance
 
@@ -281,23 +282,28 @@ def _tables(backend: Backend, parts: Sequence[_Part]) -> list[tuple[int, Keyed[H
     size = backend.hash.size if backend.hash is not None else 1024
     bound = 0
     for part in sorted(parts, key=lambda each: each.degraded):
-        chosen = _key_weights(backend, part.chosen)
+        chosen = _key_shares(backend, part)
         if chosen:
             bound += part.load
-            named = [(host.key, weight) for host, weight in chosen]
+            named = [(host.key, share) for host, share in chosen]
             found.append((bound, Keyed(backend.balance, size, [host for host, _ in chosen], named)))
     return found
 
 
-def _key_weights(backend: Backend, chosen: Weighted) -> Weighted:
-    """With locality weights: a locality's weight, whatever is left of it (Envoy's hash tables know no partial availability)."""
+def _key_shares(backend: Backend, part: _Part) -> Weighted:
+    """Of 1.0. With locality weights a locality has its weight whatever is left of it, and what has nothing in service leaves its share to
+    nobody (Envoy's hash tables know no partial availability). The order of multiplying and dividing is Envoy's, in
+    thread_aware_lb_impl.cc: another would be a point more or less of a ring, and a key in 500 at another endpoint."""
     if not backend.locality_weights:
-        return chosen
+        return list(zip([host for host, _ in part.chosen], normalized([weight for _, weight in part.chosen]), strict=True))
     weights = dict(backend.locality_weights)
+    there = {str(host.endpoint.locality) for host in part.priority.members}
+    whole = sum(weight for name, weight in weights.items() if name in there)
     found: Weighted = []
-    for name, pairs in _localities(chosen).items():
-        whole = sum(weight for _, weight in pairs)
-        found += [(host, weights[name] * weight / whole) for host, weight in pairs if weights.get(name)]
+    for name, pairs in _localities(part.chosen).items():
+        share = weights.get(name, 0) / whole if whole else 0.0
+        total = sum(weight for _, weight in pairs)
+        found += [(host, weight * share / total) for host, weight in pairs if share]
     return found
 
 

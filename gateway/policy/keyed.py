@@ -37,7 +37,7 @@ _TABLES = 256
 
 
 class Keyed(Generic[H]):
-    """names: `ADDRESS:PORT` of each host. weights: each over 0. size: of the ring, or of the maglev table."""
+    """named: `ADDRESS:PORT` of each host and its share, over 0, 1.0 together at most. size: of the ring, or of the maglev table."""
 
     __slots__ = ("_hosts", "_seeds", "_table", "_weights")
 

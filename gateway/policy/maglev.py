@@ -14,7 +14,7 @@ import functools
 from array import array
 from collections.abc import Iterator, Sequence
 
-from gateway.policy.hashing import normalized, xxh64
+from gateway.policy.hashing import xxh64
 
 _FREE = 0xFFFFFFFF
 
@@ -25,15 +25,15 @@ def _hashes(key: str) -> tuple[int, int]:
 
 
 class Maglev:
-    """keys: `ADDRESS:PORT` by index. weights: each over 0. size: a prime, 3 or more.
+    """keys: `ADDRESS:PORT` by index. shares: each over 0, 1.0 together at most. size: a prime, 3 or more.
 
     Not usable before `build` returned True."""
 
-    def __init__(self, keys: Sequence[str], weights: Sequence[float], size: int) -> None:
+    def __init__(self, keys: Sequence[str], shares: Sequence[float], size: int) -> None:
         self.ready = False
         self.size = size
         self._table = array("I", [_FREE]) * size
-        self._work = self._building(keys, normalized(weights))
+        self._work = self._building(keys, shares)
 
     def build(self, steps: int) -> bool:
         """Fill up to `steps` entries, about 1 µs each; True when the table is whole."""

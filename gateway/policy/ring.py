@@ -15,7 +15,7 @@ import math
 from bisect import bisect_left
 from collections.abc import Iterator, Sequence
 
-from gateway.policy.hashing import normalized, xxh64
+from gateway.policy.hashing import xxh64
 
 MOST_POINTS = 8 * 1024 * 1024
 """Envoy's maximum_ring_size, by default and at most."""
@@ -30,14 +30,13 @@ def _point(key: str, number: int) -> int:
 
 
 class Ring:
-    """keys: `ADDRESS:PORT` by index. weights: each over 0. size: the least number of points.
+    """keys: `ADDRESS:PORT` by index. shares: each over 0, 1.0 together at most. size: the least number of points.
 
     Not usable before `build` returned True."""
 
-    def __init__(self, keys: Sequence[str], weights: Sequence[float], size: int) -> None:
+    def __init__(self, keys: Sequence[str], shares: Sequence[float], size: int) -> None:
         self.count = 0
         self.ready = False
-        shares = normalized(weights)
         least = min(shares)
         scale = min(math.ceil(least * size) / least, float(MOST_POINTS))
         bits = max(0, (int(scale) // _BUCKET).bit_length() - 1)

@@ -18,7 +18,7 @@ from gateway.verdicts import Verdict
 
 pytestmark = [pytest.mark.live, pytest.mark.slow]
 
-KEYS = 300
+KEYS = 600
 HEADER = HashPolicy("header", "x-key")
 
 
@@ -123,6 +123,7 @@ EVEN = [(index, 1, 0, "", True) for index in range(5)]
 WEIGHTED = [(0, 1, 0, "", True), (1, 2, 0, "", True), (2, 7, 0, "", True)]
 PRIORITIES = [(0, 1, 0, "", True), (1, 1, 0, "", False), (2, 1, 1, "", True), (3, 3, 1, "", True)]
 LOCALITIES = [(0, 1, 0, "a", True), (1, 3, 0, "a", True), (2, 1, 0, "b", True), (3, 1, 0, "b", False), (4, 1, 0, "c", True)]
+LOST_LOCALITY = [(0, 1, 0, "a", True), (1, 3, 0, "a", True), (2, 1, 0, "b", False), (3, 1, 0, "b", False)]
 
 CASES = [
     Case("ring", Balance.RING_HASH, size=1024, policy=HEADER, endpoints=EVEN),
@@ -131,6 +132,15 @@ CASES = [
     Case("weighted-ring", Balance.RING_HASH, size=1024, policy=HEADER, endpoints=WEIGHTED),
     Case("ring-of-priorities", Balance.RING_HASH, size=1024, policy=HEADER, endpoints=PRIORITIES),
     Case("ring-of-localities", Balance.RING_HASH, size=1024, policy=HEADER, endpoints=LOCALITIES, weights=(("a", 80), ("b", 20))),
+    Case(
+        "ring-of-a-lost-locality",
+        Balance.RING_HASH,
+        size=1024,
+        policy=HEADER,
+        endpoints=LOST_LOCALITY,
+        weights=(("a", 80), ("b", 20)),
+    ),
+    Case("maglev-of-localities", Balance.MAGLEV, size=1021, policy=HEADER, endpoints=LOCALITIES, weights=(("a", 80), ("b", 20))),
     Case("maglev", Balance.MAGLEV, size=65_537, policy=HEADER, endpoints=EVEN),
     Case("small-maglev", Balance.MAGLEV, size=13, policy=HEADER, endpoints=EVEN),
     Case("weighted-maglev", Balance.MAGLEV, size=1021, policy=HEADER, endpoints=WEIGHTED),

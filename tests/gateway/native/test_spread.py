@@ -298,6 +298,26 @@ def test_a_ring_of_localities_weighs_them_as_written():
     assert seen["a"] / len(KEYS) == pytest.approx(0.75, abs=0.06)
 
 
+def test_a_ring_of_localities_has_envoys_points_to_the_last():
+    """A key that a real Envoy 1.40 sends to the first endpoint: another order of multiplying gives the third one point more, and it."""
+    places = (("a", 41243, 1), ("a", 33499, 3), ("b", 33877, 1), ("b", 34839, 1))
+    hosts = hosts_of(
+        *(LbEndpoint(f"{port}", "127.0.0.1", port, locality=Locality(at), weight=weight) for at, port, weight in places)
+    )
+    hosts[3].verdict = UNHEALTHY
+    table = spread(
+        fedgate_backend(
+            balance=Balance.RING_HASH, hash=HashPolicy("header", "x", size=1024), locality_weights=(("a", 80), ("b", 20))
+        ),
+        gather(hosts, {}),
+        None,
+        random.Random(9).random,
+    )
+    while not table.build():
+        pass
+    assert table.hashed(xxh64(b"user-115")).id == "41243"
+
+
 def test_requests_without_a_key_go_anywhere():
     table = hashed(hosts_of(*near_and_far(3, 0)))
     assert set(shares(table)) == {"near0", "near1", "near2"}

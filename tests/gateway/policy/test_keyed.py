@@ -8,7 +8,7 @@ from gateway.policy.hashing import xxh64
 from gateway.policy.keyed import Keyed, rendezvous, seed_of, table_of
 from gateway.snapshot import Balance
 
-NAMED = [(f"10.1.0.{index}:80", 1.0) for index in range(4)]
+NAMED = [(f"10.1.0.{index}:80", 0.25) for index in range(4)]
 HOSTS = ["a", "b", "c", "d"]
 
 

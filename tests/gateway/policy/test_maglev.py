@@ -6,12 +6,12 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from gateway.policy.hashing import xxh64
+from gateway.policy.hashing import normalized, xxh64
 from gateway.policy.maglev import Maglev
 
 
 def made(keys, weights=None, size=1021):
-    table = Maglev(keys, weights or [1.0] * len(keys), size)
+    table = Maglev(keys, normalized(weights or [1.0] * len(keys)), size)
     while not table.build(500):
         pass
     return table
@@ -51,7 +51,7 @@ def test_the_order_of_endpoints_does_not_matter():
 
 
 def test_slices_end_in_the_same_table():
-    whole, sliced = made(names(5)), Maglev(names(5), [1.0] * 5, 1021)
+    whole, sliced = made(names(5)), Maglev(names(5), normalized([1.0] * 5), 1021)
     slices = 0
     while not sliced.build(7):
         slices += 1

@@ -7,12 +7,12 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from gateway.policy.hashing import xxh64
+from gateway.policy.hashing import normalized, xxh64
 from gateway.policy.ring import Ring
 
 
 def made(keys, weights=None, size=1024):
-    ring = Ring(keys, weights or [1.0] * len(keys), size)
+    ring = Ring(keys, normalized(weights or [1.0] * len(keys)), size)
     assert ring.build(10**9)
     return ring
 
@@ -63,7 +63,7 @@ def test_the_lightest_has_a_whole_number_of_points():
 
 
 def test_a_big_ring_is_made_in_slices_and_is_the_same_ring():
-    ring = Ring(names(3), [1.0, 2.0, 3.0], 6000)
+    ring = Ring(names(3), normalized([1.0, 2.0, 3.0]), 6000)
     slices = 0
     while not ring.build(200):
         slices += 1
