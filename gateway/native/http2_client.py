@@ -257,14 +257,13 @@ class Http2Client(Connection):
             self._greet()
 
     def gone(self) -> None:
-        line = self.pool.line
+        line, known = self.pool.line, self.pool.multiplexed
         if line and not self.going:
-            known = self.pool.multiplexed
-            if not line.first_shares and self.pool.opened <= len(known):
-                # Its place goes to who can use none of these connections, after the last request on it. One goes at a time, or all would
-                # with the next requests that end; but one that carries nothing need not wait for another's last.
-                if not self.streams or not any(each.going for each in known):
-                    self.leave()
+            # Its place goes to who can use none of these connections, after the last request on it. One goes at a time, or all would
+            # with the next requests that end; but one that carries nothing need not wait for another's last.
+            first = not self.streams or not any(each.going for each in known)
+            if first and not line.first_shares and self.pool.opened <= len(known):
+                self.leave()
             elif self.available():
                 line.room()  # who waits because no more connections may be opened finds room here
         if not self.streams:

@@ -347,13 +347,16 @@ async def test_for_one_who_cannot_share_one_connection_goes_and_the_others_stay(
                 await asked(workload, number + 1)
             await stream.send_all(GET)
             await waits(gateway, 1)
+            talks.append(await client.start())
+            await waits(gateway, 2)
             for number in (0, 2, 4):
                 workload.ends[number].set()
                 await talks[number].ended.wait()
             (known,) = gateway.engine.runtime.states[NAME].hosts.values()
             assert [each.going for each in known.pool.multiplexed].count(True) == 1
+            await asked(workload, 7)  # who waited behind him finds room on those that stay
             talks.append(await client.start())
-            await asked(workload, 7)  # there is room on those that stay
+            await asked(workload, 8)  # and so does who comes now
             workload.go.release()
             for end in workload.ends:
                 end.set()
