@@ -174,14 +174,11 @@ WITHDRAWN = {
 }
 
 
-@pytest.mark.slow
-@pytest.mark.parametrize("passthrough", [False, True])
-@pytest.mark.parametrize("how", WITHDRAWN)
-async def test_an_export_that_is_withdrawn_ends_what_came_by_it(how, passthrough):
-    echo = Echo(secure=server_context() if passthrough else None)
+@contextlib.asynccontextmanager
+async def east_west(echo, inbound):
+    """A gateway that offers this to peers; what is withdrawn there has no time left."""
     leaf = certs.gateway_leaf(EAST, "east.example")
     tls = DownstreamTls(TlsMode.ISTIO_MUTUAL, (leaf.ref,), bundles=BUNDLES, alpn=("istio",))
-    inbound = Inbound(SNI, INNER, (), (), passthrough=True) if passthrough else Inbound(SNI, INNER, ("west.example",), (ID,))
     async with running(
         *parts(echo, name=INNER),
         inbound,
@@ -192,6 +189,16 @@ async def test_an_export_that_is_withdrawn_ends_what_came_by_it(how, passthrough
     ) as gateway:
         gateway.secrets.set(certs.secrets(leaf))
         await trio.testing.wait_all_tasks_blocked(0.01)
+        yield gateway
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("passthrough", [False, True])
+@pytest.mark.parametrize("how", WITHDRAWN)
+async def test_an_export_that_is_withdrawn_ends_what_came_by_it(how, passthrough):
+    echo = Echo(secure=server_context() if passthrough else None)
+    inbound = Inbound(SNI, INNER, (), (), passthrough=True) if passthrough else Inbound(SNI, INNER, ("west.example",), (ID,))
+    async with east_west(echo, inbound) as gateway:
         context = client_context() if passthrough else peer()
         stream = trio.SSLStream(await gateway.connect(), context, server_hostname=SNI, https_compatible=True)
         await says(stream)
@@ -209,19 +216,8 @@ async def test_an_export_that_is_withdrawn_ends_what_came_by_it(how, passthrough
 async def test_who_was_shaking_hands_when_it_was_withdrawn_is_not_relayed(withdrawn):
     """Its chain was chosen before, and its relay begins after all were looked at."""
     echo = Echo()
-    leaf = certs.gateway_leaf(EAST, "east.example")
-    tls = DownstreamTls(TlsMode.ISTIO_MUTUAL, (leaf.ref,), bundles=BUNDLES, alpn=("istio",))
     inbound = Inbound(SNI, INNER, ("west.example",), (ID,))
-    async with running(
-        *parts(echo, name=INNER),
-        inbound,
-        workloads=[echo],
-        chain=FilterChain("east-west", tls=tls),
-        kind=ListenerKind.EAST_WEST,
-        node=node(0),
-    ) as gateway:
-        gateway.secrets.set(certs.secrets(leaf))
-        await trio.testing.wait_all_tasks_blocked(0.01)
+    async with east_west(echo, inbound) as gateway:
         raw = Halting(await gateway.connect())
         stream = trio.SSLStream(raw, peer(), server_hostname=SNI, https_compatible=True)
         async with trio.open_nursery() as nursery:
