@@ -76,6 +76,8 @@ async def test_what_consul_lacks_is_written_there_and_taken_back(three, tmp_path
         await do(three.scale, 1, "cart")
         (entry,) = await until(lambda: do(instances, three, PUBLISHED), lambda found: found and passing(found[0]))
         assert entry["Service"]["Address"] == addresses[CART]
+        # Nomad names an instance that has just been started, before it listens.
+        await until(lambda: request(addresses[CART], three.port, host=CART), lambda answer: who(answer) == "nomad")
 
         await do(fedgate, "leave", "-c", one.documents)
         assert await do(instances, three, PUBLISHED) == []
